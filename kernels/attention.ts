@@ -1,0 +1,118 @@
+/**
+ * Attention over the KV cache, in two dispatches: `append` rotates queries and keys and writes keys and values into the cache,
+ * `attention` reads each key and value once per KV head for all query heads of its group. Cache layout and number format are slots.
+ */
+
+import { f32, wgsl, type Consts, type WgslFile } from "../engine/kernel.ts";
+import type { Recorder } from "../engine/recorder.ts";
+import { match } from "../engine/shape.ts";
+import type { Tensor } from "../engine/tensor.ts";
+import { BATCH_READ, BATCH_WRITE, batchConsts, type Batch } from "./batch.ts";
+
+const file = (name: string): WgslFile => wgsl(new URL(name, import.meta.url));
+const APPEND = file("./append.wgsl");
+const ATTENTION = file("./attention.wgsl");
+const GATHER = file("./gather.wgsl");
+const ADVANCE = file("./advance.wgsl");
+const TABLES = file("./kv/tables.wgsl");
+const HEAD_NORM = file("./head_norm.wgsl");
+const NO_HEAD_NORM = file("./no_head_norm.wgsl");
+
+/** `kv_pack` and `kv_unpack` of four dimensions for each number format keys and values may be stored in. */
+export const KV_SLOTS = { f32: file("./kv/f32.wgsl"), f16: file("./kv/f16.wgsl"), bf16: file("./kv/bf16.wgsl") } as const;
+
+/** What a kernel needs to find an entry of the cache. */
+export interface KvView {
+  readonly format: keyof typeof KV_SLOTS;
+  /** [entries, headDim], all layers, heads and sequences in one pool. */
+  readonly kPool: Tensor;
+  readonly vPool: Tensor;
+  /** u32 [sequences, layers, kvHeads, tableBlocks] and [sequences, layers, kvHeads]. */
+  readonly tables: Tensor;
+  readonly lengths: Tensor;
+  readonly blockSize: number;
+  readonly tableBlocks: number;
+  readonly layers: number;
+  readonly kvHeads: number;
+}
+
+export interface AttentionShape { readonly heads: number; readonly kvHeads: number; readonly headDim: number }
+
+/** Where head h of queries, keys and values starts in a row of the fused projection: first + h · step. */
+export interface QkvLayout {
+  readonly width: number;
+  readonly q: { readonly first: number; readonly step: number };
+  readonly k: { readonly first: number; readonly step: number };
+  readonly v: { readonly first: number; readonly step: number };
+}
+
+function viewConsts(view: KvView, layer: number): Consts {
+  return { LAYERS: view.layers, LAYER: layer, KV_HEADS: view.kvHeads, TABLE: view.tableBlocks, BLOCK: view.blockSize };
+}
+
+/**
+ * qkv: [M, width] f32 → q: [M, heads · headDim] rotated, keys and values into `view`. cosSin: [positions, half, 2] f32.
+ * headNorm: weights [2, headDim] of queries and keys (Qwen3), with eps.
+ */
+export function append(
+  recorder: Recorder,
+  operands: { qkv: Tensor; q: Tensor; cosSin: Tensor; view: KvView; batch: Batch; headNorm?: { weights: Tensor; eps: number } },
+  shape: AttentionShape, layout: QkvLayout, layer: number,
+): void {
+  const { qkv, q, cosSin, view, batch, headNorm } = operands;
+  const { half } = match("append", {
+    qkv: [qkv, "M", layout.width], q: [q, "M", shape.heads * shape.headDim], cosSin: [cosSin, "P", "half", 2],
+    ...(headNorm && { headNorm: [headNorm.weights, 2, shape.headDim] }),
+  });
+  recorder.run({
+    source: APPEND,
+    slots: [KV_SLOTS[view.format], TABLES, headNorm ? HEAD_NORM : NO_HEAD_NORM, ...BATCH_READ],
+    consts: {
+      QKV: layout.width, HEADS: shape.heads, HEAD_DIM: shape.headDim, HALF: half!, SUBGROUP: recorder.gpu.subgroupSize,
+      Q_FIRST: layout.q.first, Q_STEP: layout.q.step, K_FIRST: layout.k.first, K_STEP: layout.k.step, V_FIRST: layout.v.first, V_STEP: layout.v.step,
+      HEAD_NORM: headNorm !== undefined, EPS: f32(headNorm?.eps ?? 0), ...viewConsts(view, layer), ...batchConsts(batch),
+    },
+  }, {
+    qkv, q, cos_sin: cosSin, k_pool: view.kPool, v_pool: view.vPool, tables: view.tables, lengths: view.lengths, batch: batch.tensor,
+    ...(headNorm && { head_weights: headNorm.weights }),
+  }, shape.heads + shape.kvHeads, { rowsPer: 1 });
+}
+
+/**
+ * Rows of one sequence that attend together in a prefill, so that they share the reading of keys and values. Bounded by registers:
+ * a tile holds rows × group queries.
+ */
+export function prefillTileRows({ heads, kvHeads }: AttentionShape): number {
+  return Math.max(1, Math.floor(4 / (heads / kvHeads)));
+}
+
+/** out = softmax(q kᵀ / sqrt(headDim)) v over what each row may see. q, out: [M, heads · headDim] f32. The batch's tiles hold at most `tileRows` rows. */
+export function attention(
+  recorder: Recorder, operands: { q: Tensor; out: Tensor; view: KvView; batch: Batch }, shape: AttentionShape, layer: number, tileRows: number,
+): void {
+  const { q, out, view, batch } = operands;
+  match("attention", { q: [q, "M", shape.heads * shape.headDim], out: [out, "M", shape.heads * shape.headDim] });
+  const { subgroupSize, family } = recorder.gpu;
+  recorder.run({
+    source: ATTENTION,
+    slots: [KV_SLOTS[view.format], TABLES, ...BATCH_READ],
+    consts: {
+      HEADS: shape.heads, GROUP: shape.heads / shape.kvHeads, HEAD_DIM: shape.headDim, TILE_ROWS: tileRows, SCALE: f32(1 / Math.sqrt(shape.headDim)),
+      SUBGROUP: subgroupSize, WORKGROUP: family === "software" ? subgroupSize : 4 * subgroupSize, ...viewConsts(view, layer), ...batchConsts(batch),
+    },
+  }, { q, out, k_pool: view.kPool, v_pool: view.vPool, tables: view.tables, lengths: view.lengths, batch: batch.tensor }, shape.kvHeads, "tiles");
+}
+
+/** Copy entries moves[i] = (source, target) of both pools; moves: u32 [n, 2]. Sources and targets must not overlap. */
+export function gather(recorder: Recorder, { moves, view, headDim }: { moves: Tensor; view: KvView; headDim: number }): void {
+  recorder.run({
+    source: GATHER, slots: [KV_SLOTS[view.format]], consts: { UNITS: headDim / 4, SUBGROUP: recorder.gpu.subgroupSize },
+  }, { moves, k_pool: view.kPool, v_pool: view.vPool }, 1, { rowsPer: 1 });
+}
+
+/** The end of a decode step: one entry more in every table of every row's sequence. */
+export function advance(recorder: Recorder, { view, batch }: { view: KvView; batch: Batch }): void {
+  recorder.run({
+    source: ADVANCE, slots: BATCH_WRITE, consts: { TABLES: view.layers * view.kvHeads, SUBGROUP: recorder.gpu.subgroupSize, ...batchConsts(batch) },
+  }, { lengths: view.lengths, batch: batch.tensor }, 1, { rowsPer: 1 });
+}

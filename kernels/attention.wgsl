@@ -1,0 +1,115 @@
+// Attention over the paged cache: out = softmax(q kᵀ · SCALE) v per query head, causal. A workgroup takes one KV head and one tile of
+// up to TILE_ROWS rows of a sequence, with all GROUP query heads of that KV head: QUERIES = TILE_ROWS · GROUP queries that read each
+// key and value once. Keys come SUBGROUP at a time: a lane scores one key for every query (so any head_dim fits), then all lanes add
+// up the values with their dimensions split among them. Softmax runs online in f32 (Milakov and Gimelshein 2018).
+// With several subgroups each takes every n-th group of keys, and their partial results are merged once, in index order.
+// q: [rows, HEADS, HEAD_DIM], out: the same.
+@group(0) @binding(0) var<storage, read> q: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> out: array<vec4f>;
+@group(0) @binding(3) var<storage, read> k_pool: array<kv4>;
+@group(0) @binding(4) var<storage, read> v_pool: array<kv4>;
+
+const SUBGROUPS = WORKGROUP / SUBGROUP;
+const UNITS = HEAD_DIM / 4u; // vec4 per head
+const OWN = (UNITS + SUBGROUP - 1u) / SUBGROUP; // units of a lane: lane, lane + SUBGROUP, …
+const QUERIES = TILE_ROWS * GROUP;
+const LOWEST = -3.0e38;
+
+var<workgroup> merge_max: array<f32, SUBGROUPS>;
+var<workgroup> merge_sum: array<f32, SUBGROUPS>;
+var<workgroup> merge_out: array<vec4f, SUBGROUPS * UNITS>;
+
+// Where query `i` of the tile (row i / GROUP, head i % GROUP of the group) stands in q and out. Rows past the tile repeat its first.
+fn query_at(first: u32, rows: u32, head: u32, i: u32) -> u32 {
+  let row = first + select(0u, i / GROUP, i / GROUP < rows);
+  return (row * HEADS + head * GROUP + i % GROUP) * UNITS;
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
+  let lane = local % SUBGROUP;
+  let subgroup = local / SUBGROUP;
+  let head = group.x;
+  let first = tile_first(group.y);
+  let rows = tile_rows(group.y);
+  let table = table_of(row_sequence(first), head);
+  let before = lengths[table] + row_offset(first); // entries before the tile's first row
+  let keys = before + rows; // entries its last row sees
+
+  var query: array<array<vec4f, OWN>, QUERIES>;
+  var sum: array<array<vec4f, OWN>, QUERIES>;
+  var top: array<f32, QUERIES>;
+  var mass: array<f32, QUERIES>;
+  for (var i = 0u; i < QUERIES; i++) {
+    let at = query_at(first, rows, head, i);
+    for (var j = 0u; j < OWN; j++) {
+      query[i][j] = q[at + min(lane + j * SUBGROUP, UNITS - 1u)] * SCALE;
+    }
+    top[i] = LOWEST;
+  }
+
+  for (var base = subgroup * SUBGROUP; base < keys; base += WORKGROUP) {
+    let index = base + lane;
+    let entry = kv_entry(table, min(index, keys - 1u)) * UNITS;
+    var score: array<f32, QUERIES>;
+    for (var j = 0u; j < OWN; j++) {
+      for (var u = 0u; u < min(SUBGROUP, UNITS - j * SUBGROUP); u++) {
+        let key = kv_unpack(k_pool[entry + j * SUBGROUP + u]);
+        for (var i = 0u; i < QUERIES; i++) { score[i] += dot(subgroupShuffle(query[i][j], u), key); }
+      }
+    }
+    for (var i = 0u; i < QUERIES; i++) {
+      // Row r of the tile sees one entry more than row r − 1.
+      let visible = index < before + i / GROUP + 1u && index < keys;
+      let s = select(LOWEST, score[i], visible);
+      let best = max(top[i], subgroupMax(s));
+      let keep = exp(top[i] - best);
+      let p = select(0.0, exp(s - best), visible);
+      top[i] = best;
+      mass[i] = mass[i] * keep + subgroupAdd(p);
+      score[i] = p;
+      for (var j = 0u; j < OWN; j++) { sum[i][j] *= keep; }
+    }
+    for (var n = 0u; n < min(SUBGROUP, keys - base); n++) {
+      let from = subgroupShuffle(entry, n);
+      for (var j = 0u; j < OWN; j++) {
+        let value = kv_unpack(v_pool[from + min(lane + j * SUBGROUP, UNITS - 1u)]);
+        for (var i = 0u; i < QUERIES; i++) { sum[i][j] = fma(vec4f(subgroupShuffle(score[i], n)), value, sum[i][j]); }
+      }
+    }
+  }
+
+  for (var i = 0u; i < QUERIES; i++) {
+    let write = i / GROUP < rows;
+    let at = query_at(first, rows, head, i);
+    if (SUBGROUPS == 1u) {
+      for (var j = 0u; j < OWN; j++) {
+        let unit = lane + j * SUBGROUP;
+        if (write && unit < UNITS) { out[at + unit] = sum[i][j] / mass[i]; }
+      }
+      continue;
+    }
+    workgroupBarrier(); // the merge of the query before is over
+    for (var j = 0u; j < OWN; j++) {
+      let unit = lane + j * SUBGROUP;
+      if (unit < UNITS) { merge_out[subgroup * UNITS + unit] = sum[i][j]; }
+    }
+    if (lane == 0u) {
+      merge_max[subgroup] = top[i];
+      merge_sum[subgroup] = mass[i];
+    }
+    workgroupBarrier();
+    var best = LOWEST;
+    for (var s = 0u; s < SUBGROUPS; s++) { best = max(best, merge_max[s]); }
+    for (var unit = local; unit < UNITS; unit += WORKGROUP) {
+      var total = 0.0;
+      var merged = vec4f();
+      for (var s = 0u; s < SUBGROUPS; s++) {
+        let share = exp(merge_max[s] - best);
+        total += merge_sum[s] * share;
+        merged += merge_out[s * UNITS + unit] * share;
+      }
+      if (write) { out[at + unit] = merged / total; }
+    }
+  }
+}

@@ -30,6 +30,8 @@ export interface KvView {
   /** u32 [sequences, layers, kvHeads, tableBlocks] and [sequences, layers, kvHeads]. */
   readonly tables: Tensor;
   readonly lengths: Tensor;
+  /** u32 [layers, 64]: the number of each layer at the start of its row, so that a kernel is told its layer by a view. */
+  readonly layerNumbers: Tensor;
   readonly blockSize: number;
   readonly tableBlocks: number;
   readonly layers: number;
@@ -46,8 +48,13 @@ export interface QkvLayout {
   readonly v: { readonly first: number; readonly step: number };
 }
 
-function viewConsts(view: KvView, layer: number): Consts {
-  return { LAYERS: view.layers, LAYER: layer, KV_HEADS: view.kvHeads, TABLE: view.tableBlocks, BLOCK: view.blockSize };
+/** The resources of `kernels/kv/tables.wgsl` for one layer. */
+function viewTensors({ kPool, vPool, tables, lengths, layerNumbers }: KvView, layer: number): Record<string, Tensor> {
+  return { k_pool: kPool, v_pool: vPool, tables, lengths, layer: { ...layerNumbers, offset: layerNumbers.offset + layer * 256, shape: [1] } };
+}
+
+function viewConsts(view: KvView): Consts {
+  return { LAYERS: view.layers, KV_HEADS: view.kvHeads, TABLE: view.tableBlocks, BLOCK: view.blockSize };
 }
 
 /**
@@ -70,10 +77,10 @@ export function append(
     consts: {
       QKV: layout.width, HEADS: shape.heads, HEAD_DIM: shape.headDim, HALF: half!, SUBGROUP: recorder.gpu.subgroupSize,
       Q_FIRST: layout.q.first, Q_STEP: layout.q.step, K_FIRST: layout.k.first, K_STEP: layout.k.step, V_FIRST: layout.v.first, V_STEP: layout.v.step,
-      HEAD_NORM: headNorm !== undefined, EPS: f32(headNorm?.eps ?? 0), ...viewConsts(view, layer), ...batchConsts(batch),
+      HEAD_NORM: headNorm !== undefined, EPS: f32(headNorm?.eps ?? 0), ...viewConsts(view), ...batchConsts(batch),
     },
   }, {
-    qkv, q, cos_sin: cosSin, k_pool: view.kPool, v_pool: view.vPool, tables: view.tables, lengths: view.lengths, batch: batch.tensor,
+    qkv, q, cos_sin: cosSin, ...viewTensors(view, layer), batch: batch.tensor,
     ...(headNorm && { head_weights: headNorm.weights }),
   }, shape.heads + shape.kvHeads, { rowsPer: 1 });
 }
@@ -98,9 +105,9 @@ export function attention(
     slots: [KV_SLOTS[view.format], TABLES, ...BATCH_READ],
     consts: {
       HEADS: shape.heads, GROUP: shape.heads / shape.kvHeads, HEAD_DIM: shape.headDim, TILE_ROWS: tileRows, SCALE: f32(1 / Math.sqrt(shape.headDim)),
-      SUBGROUP: subgroupSize, WORKGROUP: family === "software" ? subgroupSize : 4 * subgroupSize, ...viewConsts(view, layer), ...batchConsts(batch),
+      SUBGROUP: subgroupSize, WORKGROUP: family === "software" ? subgroupSize : 4 * subgroupSize, ...viewConsts(view), ...batchConsts(batch),
     },
-  }, { q, out, k_pool: view.kPool, v_pool: view.vPool, tables: view.tables, lengths: view.lengths, batch: batch.tensor }, shape.kvHeads, "tiles");
+  }, { q, out, ...viewTensors(view, layer), batch: batch.tensor }, shape.kvHeads, "tiles");
 }
 
 /** Copy entries moves[i] = (source, target) of both pools; moves: u32 [n, 2]. Sources and targets must not overlap. */

@@ -51,7 +51,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
   for (var base = subgroup * SUBGROUP; base < keys; base += WORKGROUP) {
     let index = base + lane;
     let entry = kv_entry(table, min(index, keys - 1u)) * UNITS;
-    var score: array<f32, QUERIES>;
+    // Written out: Dawn zeroes a variable declared without a value once, not on every turn of the loop.
+    var score = array<f32, QUERIES>();
     for (var j = 0u; j < OWN; j++) {
       for (var u = 0u; u < min(SUBGROUP, UNITS - j * SUBGROUP); u++) {
         let key = kv_unpack(k_pool[entry + j * SUBGROUP + u]);
@@ -71,21 +72,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
       for (var j = 0u; j < OWN; j++) { sum[i][j] *= keep; }
     }
     for (var n = 0u; n < min(SUBGROUP, keys - base); n++) {
-      let from = subgroupShuffle(entry, n);
+      let value_at = subgroupShuffle(entry, n);
       for (var j = 0u; j < OWN; j++) {
-        let value = kv_unpack(v_pool[from + min(lane + j * SUBGROUP, UNITS - 1u)]);
+        let value = kv_unpack(v_pool[value_at + min(lane + j * SUBGROUP, UNITS - 1u)]);
         for (var i = 0u; i < QUERIES; i++) { sum[i][j] = fma(vec4f(subgroupShuffle(score[i], n)), value, sum[i][j]); }
       }
     }
   }
 
   for (var i = 0u; i < QUERIES; i++) {
-    let write = i / GROUP < rows;
+    let stored = i / GROUP < rows;
     let at = query_at(first, rows, head, i);
     if (SUBGROUPS == 1u) {
       for (var j = 0u; j < OWN; j++) {
         let unit = lane + j * SUBGROUP;
-        if (write && unit < UNITS) { out[at + unit] = sum[i][j] / mass[i]; }
+        if (stored && unit < UNITS) { out[at + unit] = sum[i][j] / mass[i]; }
       }
       continue;
     }
@@ -109,7 +110,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
         total += merge_sum[s] * share;
         merged += merge_out[s * UNITS + unit] * share;
       }
-      if (write) { out[at + unit] = merged / total; }
+      if (stored) { out[at + unit] = merged / total; }
     }
   }
 }

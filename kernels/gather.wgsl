@@ -6,9 +6,9 @@
 
 @compute @workgroup_size(SUBGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let move = moves[group.y];
+  let entry = moves[group.y];
   for (var unit = lane; unit < UNITS; unit += SUBGROUP) {
-    k_pool[move.y * UNITS + unit] = k_pool[move.x * UNITS + unit];
-    v_pool[move.y * UNITS + unit] = v_pool[move.x * UNITS + unit];
+    k_pool[entry.y * UNITS + unit] = k_pool[entry.x * UNITS + unit];
+    v_pool[entry.y * UNITS + unit] = v_pool[entry.x * UNITS + unit];
   }
 }

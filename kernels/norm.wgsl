@@ -22,21 +22,21 @@ fn total(value: f32, local: u32) -> f32 {
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
-  let from = source_row(group.y) * (C / 4u);
-  let to = group.y * (C / 4u);
+  let x_at = source_row(group.y) * (C / 4u);
+  let y_at = group.y * (C / 4u);
   var mean = 0.0;
   if (LAYER_NORM) {
     var sum = 0.0;
-    for (var c = local; c < C / 4u; c += WORKGROUP) { sum += dot(x[from + c], vec4f(1.0)); }
+    for (var c = local; c < C / 4u; c += WORKGROUP) { sum += dot(x[x_at + c], vec4f(1.0)); }
     mean = total(sum, local) / f32(C);
   }
   var squares = 0.0;
   for (var c = local; c < C / 4u; c += WORKGROUP) {
-    let centred = x[from + c] - mean;
+    let centred = x[x_at + c] - mean;
     squares += dot(centred, centred);
   }
   let scale = inverseSqrt(total(squares, local) / f32(C) + EPS);
   for (var c = local; c < C / 4u; c += WORKGROUP) {
-    y[to + c] = (x[from + c] - mean) * scale * weight[c] + bias4(c);
+    y[y_at + c] = (x[x_at + c] - mean) * scale * weight[c] + bias4(c);
   }
 }

@@ -83,9 +83,12 @@ fn hash(seed: u32, position: u32, token: u32) -> u32 {
   return v.x;
 }
 
+// −log(−log(1 − v)), v in (0, 1) from the hash. The greatest noise has the smallest v, where log(1 − v) as written loses its digits
+// (and may come out above 0 on a driver with a loose log), so there its series stands in.
 fn gumbel(bits: u32) -> f32 {
-  let uniform_open = (f32(bits >> 9u) + 0.5) * 1.1920928955078125e-7; // (0, 1): 23 bits and a half
-  return -log(-log(uniform_open));
+  let v = min(f32(bits) + 0.5, 4294967040.0) * 2.3283064365386963e-10;
+  let exponential = select(-log(1.0 - v), v * (1.0 + v * (0.5 + v * (1.0 / 3.0 + v * 0.25))), v < 0.015625);
+  return -log(exponential);
 }
 
 @compute @workgroup_size(WORKGROUP)

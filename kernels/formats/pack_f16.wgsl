@@ -1,0 +1,1 @@
+fn pack(v: vec2f) -> u32 { return pack2x16float(v); }

@@ -1,0 +1,67 @@
+/** The user's options, checked once and completed with defaults, before anything is loaded or run. */
+
+import { UsageError } from "../engine/errors.ts";
+import { nearest } from "../engine/nearest.ts";
+import type { GenerateOptions, LoadOptions } from "./options.ts";
+
+type Check = (value: unknown) => string | null;
+
+const whole = (min: number, max = Number.MAX_SAFE_INTEGER): Check => (value) =>
+  Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max ? null : `a whole number from ${min}${max === Number.MAX_SAFE_INTEGER ? "" : ` to ${max}`}`;
+const between = (min: number, max: number, openMin = false): Check => (value) =>
+  typeof value === "number" && value <= max && (openMin ? value > min : value >= min) ? null : `a number ${openMin ? "above" : "from"} ${min} to ${max}`;
+const oneOf = (...names: readonly string[]): Check => (value) => names.includes(value as string) ? null : `one of ${names.join(", ")}`;
+const isA = (type: string): Check => (value) => typeof value === type ? null : `a ${type}`;
+const texts: Check = (value) => Array.isArray(value) && value.length <= 64 && value.every((text) => typeof text === "string") ? null : "a list of at most 64 strings";
+const layout: Check = (value) => {
+  const { name, blockSize } = value as { name?: unknown; blockSize?: unknown };
+  if (name === "contiguous" && blockSize === undefined) return null;
+  return name === "paged" && Number.isSafeInteger(blockSize) && (blockSize as number) >= 1 ? null : `{ name: "paged", blockSize: 1 or more } or { name: "contiguous" }`;
+};
+
+const GENERATE: Readonly<Record<keyof GenerateOptions, Check>> = {
+  maxNewTokens: whole(0), temperature: between(0, 100), topP: between(0, 1, true), topK: whole(0), seed: whole(0, 0xffff_ffff),
+  stop: texts, ignoreEos: isA("boolean"), signal: (value) => value instanceof AbortSignal ? null : "an AbortSignal",
+};
+const LOAD: Readonly<Record<keyof LoadOptions, Check>> = {
+  weights: oneOf("auto", "f32", "f16", "bf16"), kv: oneOf("f32", "f16", "bf16"), kvLayout: layout, kvMemory: whole(1), maxModelLen: whole(2),
+  maxSequences: whole(1, 1024), prefillChunk: whole(1, 65_536), adapter: (value) => typeof value === "string" || Number.isSafeInteger(value) ? null : "a name or an index",
+  seed: whole(0, 0xffff_ffff), revision: isA("string"), onProgress: isA("function"),
+};
+
+/** Throw UsageError for every unknown name and unusable value at once. */
+function check<T extends object>(call: string, options: T, checks: Readonly<Record<string, Check>>): void {
+  if (options === null || typeof options !== "object") throw new UsageError(`${call}: options must be an object`);
+  const problems = Object.entries(options).flatMap(([name, value]) => {
+    const problem = Object.hasOwn(checks, name) ? value === undefined ? null : checks[name]!(value) : undefined;
+    if (problem === null) return [];
+    if (problem !== undefined) return [`${name} must be ${problem}, got ${describe(value)}`];
+    const [close] = nearest(name, Object.keys(checks));
+    return [`unknown option ${name}${close === undefined ? "" : `; did you mean ${close}?`}`];
+  });
+  if (problems.length > 0) throw new UsageError(`${call}: ${problems.join("; ")}`);
+}
+
+function describe(value: unknown): string {
+  return typeof value === "number" || value === undefined ? String(value) : JSON.stringify(value)?.slice(0, 60) ?? typeof value;
+}
+
+export function checkLoadOptions(options: LoadOptions): LoadOptions {
+  check("LLM.load", options, LOAD);
+  return options;
+}
+
+export type CompleteGenerateOptions = Required<Omit<GenerateOptions, "signal">> & { readonly signal: AbortSignal | undefined };
+
+/** Also refuses options that would have no effect: top-k, top-p or a seed of a greedy generation change nothing only when they are at their defaults. */
+export function completeGenerateOptions(options: GenerateOptions): CompleteGenerateOptions {
+  check("generate", options, GENERATE);
+  const complete = {
+    maxNewTokens: options.maxNewTokens ?? 128, temperature: options.temperature ?? 0, topP: options.topP ?? 1, topK: options.topK ?? 0,
+    seed: options.seed ?? 0, stop: options.stop ?? [], ignoreEos: options.ignoreEos ?? false, signal: options.signal,
+  };
+  if (complete.temperature === 0 && (complete.topK !== 0 || complete.topP !== 1)) {
+    throw new UsageError("generate: topK and topP have no effect at temperature 0 (greedy): raise temperature or leave them out");
+  }
+  return complete;
+}

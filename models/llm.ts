@@ -1,0 +1,321 @@
+/**
+ * A language model to use: load it, ask it for text or for logits, close it. Read this file first. The way of a token:
+ * text → tokenizer → Request and Sequence → Generator (schedule, run, commit) → Runner → the model's layers → sampler → text.
+ */
+
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { Checkpoint } from "../engine/checkpoint.ts";
+import { ContextLengthError, UsageError } from "../engine/errors.ts";
+import { Gpu, type AdapterDescription } from "../engine/gpu.ts";
+import { resolveModel, type ResolvedModel } from "../engine/hub.ts";
+import { noTokenizer } from "../engine/no_tokenizer.ts";
+import { gptTokenizer, loadTokenizer, type Tokenizer } from "../engine/tokenizer.ts";
+import type { Trace } from "../engine/trace.ts";
+import { parseConfig, readConfig, type ModelConfig } from "./config.ts";
+import { checkLoadOptions, completeGenerateOptions } from "./generate_options.ts";
+import { Generator } from "./generator.ts";
+import { KvCache } from "./kv_cache.ts";
+import { loadModel, type Model } from "./model.ts";
+import type { GenerateOptions, GenerateResult, LoadOptions, MemoryReport } from "./options.ts";
+import { presetConfig } from "./presets.ts";
+import { Request } from "./request.ts";
+import { Runner } from "./runner.ts";
+import type { WeightSource } from "./weights.ts";
+
+export interface ModelSource {
+  readonly id: string;
+  /** Commit of a hub model; null for a folder and for random weights. */
+  readonly revision: string | null;
+  /** Seeded random weights of a true architecture: good for speed and memory, meaningless for quality. */
+  readonly random: boolean;
+  /** SHA-256 over headers and sizes of the checkpoint's files, or over config and seed of random weights. */
+  readonly fingerprint: string;
+}
+
+export interface Environment {
+  readonly adapter: AdapterDescription;
+  readonly features: readonly string[];
+  readonly limits: Readonly<Record<string, number>>;
+  readonly kernelFamily: string;
+  readonly subgroupSize: number;
+}
+
+export interface CacheStats {
+  readonly blockSize: number;
+  readonly blocksTotal: number;
+  readonly blocksUsed: number;
+  readonly peakBlocksUsed: number;
+  /** Token entries (of one KV head of one layer) at the peak: in use, and taken. */
+  readonly liveTokens: number;
+  readonly reservedTokens: number;
+  readonly preemptions: number;
+}
+
+const DEFAULT_MAX_MODEL_LEN = 4096;
+const DEFAULT_MAX_SEQUENCES = 16;
+const DEFAULT_PREFILL_CHUNK = 256;
+
+interface Parts {
+  gpu: Gpu; model: Model; cache: KvCache; runner: Runner; generator: Generator; tokenizer: Tokenizer;
+  source: ModelSource; maxModelLen: number; loadTimings: { weightsMs: number; pipelinesMs: number };
+}
+
+export class LLM {
+  readonly config: ModelConfig;
+  readonly tokenizer: Tokenizer;
+  readonly source: ModelSource;
+  /** Longest sequence in tokens, prompt and continuation together. */
+  readonly maxModelLen: number;
+  readonly loadTimings: { readonly weightsMs: number; readonly pipelinesMs: number };
+  readonly #gpu: Gpu;
+  readonly #cache: KvCache;
+  readonly #runner: Runner;
+  readonly #generator: Generator;
+  #requests = 0;
+  #closed = false;
+  /** The device does one thing at a time: the loop of generation, or a pass for logits. */
+  #lock: Promise<unknown> = Promise.resolve();
+
+  /**
+   * `model`: a folder, a bundled name, a hub id, or `random:NAME`. Throws UsageError, ModelFileError, GpuError or OutOfMemoryError;
+   * nothing is left on the GPU then.
+   */
+  static async load(model: string, options: LoadOptions = {}): Promise<LLM> {
+    checkLoadOptions(options);
+    const { onProgress, revision } = options;
+    const resolved = await resolveModel(model, {
+      ...(revision !== undefined && { revision }),
+      ...(onProgress && { onProgress: ({ label, loaded, total }) => { onProgress({ stage: "download", label, loaded, total }); } }),
+    });
+    const config = resolved.kind === "folder" ? await readConfig(resolved.folder) : parseConfig(presetConfig(resolved.name), resolved.id);
+    const maxModelLen = options.maxModelLen ?? Math.min(config.maxPositions, DEFAULT_MAX_MODEL_LEN);
+    if (maxModelLen > config.maxPositions) {
+      throw new ContextLengthError(`maxModelLen is ${maxModelLen}, but ${model} was made for at most ${config.maxPositions} positions`);
+    }
+    const tokenizer = await tokenizerOf(resolved, config);
+    if (tokenizer.vocabSize > config.vocabSize) {
+      throw new UsageError(`${model}: the tokenizer has ${tokenizer.vocabSize} ids, but the model's vocab_size is ${config.vocabSize}`);
+    }
+    const checkpoint = resolved.kind === "folder" ? await Checkpoint.open(resolved.folder) : null;
+    try {
+      const gpu = await Gpu.open(options.adapter === undefined ? {} : { adapter: options.adapter });
+      try {
+        return new LLM(await build(gpu, resolved, config, checkpoint, tokenizer, maxModelLen, options));
+      } catch (error) {
+        gpu.close();
+        throw error;
+      }
+    } finally {
+      await checkpoint?.close();
+    }
+  }
+
+  private constructor(parts: Parts) {
+    this.config = parts.model.config;
+    this.tokenizer = parts.tokenizer;
+    this.source = parts.source;
+    this.maxModelLen = parts.maxModelLen;
+    this.loadTimings = parts.loadTimings;
+    this.#gpu = parts.gpu;
+    this.#cache = parts.cache;
+    this.#runner = parts.runner;
+    this.#generator = parts.generator;
+  }
+
+  /** Text that follows a prompt, given as text or as token ids. */
+  async generate(prompt: string | readonly number[], options: GenerateOptions = {}): Promise<GenerateResult> {
+    return (await this.generateBatch([prompt], options))[0]!;
+  }
+
+  /**
+   * Continue several prompts together, whatever their lengths. Prompt i is sampled with seed + i. Rejects as a whole if one of them
+   * cannot run.
+   */
+  async generateBatch(prompts: readonly (string | readonly number[])[], options: GenerateOptions = {}): Promise<GenerateResult[]> {
+    const requests = await this.#requestsFor(prompts, options);
+    return Promise.all(requests.map(({ result }) => result));
+  }
+
+  /** The pieces of a text as they are generated. Leaving the loop early aborts the request. */
+  async *stream(prompt: string | readonly number[], options: GenerateOptions = {}): AsyncGenerator<{ text: string; id: number }> {
+    const pieces: { text: string; id: number }[] = [];
+    let wake = (): void => {};
+    const leave = new AbortController();
+    const signal = options.signal === undefined ? leave.signal : AbortSignal.any([leave.signal, options.signal]);
+    const [request] = await this.#requestsFor([prompt], { ...options, signal }, (piece) => { pieces.push(piece); wake(); });
+    let done = false;
+    const finished = request!.result.finally(() => { done = true; wake(); });
+    finished.catch(() => {}); // thrown below, once the pieces before it are out
+    try {
+      for (;;) {
+        while (pieces.length > 0) yield pieces.shift()!;
+        if (done) break;
+        await new Promise<void>((resolve) => { wake = resolve; });
+      }
+      await finished;
+    } finally {
+      if (!done) leave.abort();
+    }
+  }
+
+  /** Logits [T, vocab] of every position of `ids`, teacher-forced through the real cache in chunks. */
+  async logits(ids: readonly number[]): Promise<Float32Array> {
+    this.#open();
+    this.#checkIds(ids, "logits");
+    if (ids.length === 0) throw new UsageError("logits: no token ids were given");
+    if (ids.length > this.maxModelLen) throw new ContextLengthError(`logits: ${ids.length} tokens are more than maxModelLen (${this.maxModelLen})`);
+    const out = new Float32Array(ids.length * this.config.vocabSize);
+    await this.#exclusively(() => this.#forwardAll(ids, out));
+    return out;
+  }
+
+  async #forwardAll(ids: readonly number[], out: Float32Array): Promise<void> {
+    const { tables } = this.#cache;
+    const slot = tables.open();
+    if (slot === null || !tables.reserve(slot, ids.length)) {
+      if (slot !== null) tables.close(slot);
+      throw new ContextLengthError(`logits: ${ids.length} tokens do not fit the KV cache: raise kvMemory`);
+    }
+    try {
+      for (let start = 0; start < ids.length; start += this.#runner.rows) {
+        const chunk = ids.slice(start, start + this.#runner.rows);
+        this.#cache.sync();
+        this.#runner.writeBatch("prefill", chunk.map((id, i) => ({ id, position: start + i, sequence: slot, offset: i })), [], []);
+        await this.#runner.forward(chunk.length);
+        for (let first = 0; first < chunk.length; first += this.#runner.samples) {
+          const rows = Array.from({ length: Math.min(this.#runner.samples, chunk.length - first) }, (_, i) => first + i);
+          this.#runner.writeSamples(rows);
+          out.set(await this.#runner.readLogits(rows.length), (start + first) * this.config.vocabSize);
+        }
+        tables.advance(slot, chunk.length);
+      }
+    } finally {
+      tables.close(slot);
+    }
+  }
+
+  /** Bytes of GPU memory by category; all zero after close(). */
+  memory(): MemoryReport {
+    return this.#gpu.ledger.report();
+  }
+
+  /** Count peaks of memory from now on. */
+  resetPeak(): void {
+    this.#gpu.ledger.resetPeak();
+  }
+
+  cacheStats(): CacheStats {
+    const { tables } = this.#cache;
+    const { peak, scheduler } = this.#generator;
+    return {
+      blockSize: tables.blockSize, blocksTotal: tables.pool.total, blocksUsed: tables.pool.used, peakBlocksUsed: peak.blocks,
+      liveTokens: peak.liveTokens, reservedTokens: peak.reservedTokens, preemptions: scheduler.preemptions,
+    };
+  }
+
+  get environment(): Environment {
+    const { adapter, device, family, subgroupSize } = this.#gpu;
+    const limits = Object.fromEntries([
+      "maxBufferSize", "maxStorageBufferBindingSize", "maxComputeWorkgroupStorageSize", "maxComputeInvocationsPerWorkgroup",
+    ].map((name) => [name, device.limits[name as keyof GPUSupportedLimits] as number]));
+    return { adapter, features: [...device.features].sort(), limits, kernelFamily: family, subgroupSize };
+  }
+
+  /** What happens inside, as events: prefills, decodes, evictions. */
+  get trace(): Trace {
+    return this.#gpu.trace;
+  }
+
+  /** Dispatches of one decode step for a batch of `sequences`. */
+  dispatchesPerDecode(sequences = 1): Promise<number> {
+    return this.#runner.dispatchesPerDecode(sequences);
+  }
+
+  /** Wait for what is running, then free everything on the GPU. Safe to call twice. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#lock;
+    this.#gpu.close();
+  }
+
+  async #requestsFor(
+    prompts: readonly (string | readonly number[])[], options: GenerateOptions, onPiece?: (piece: { text: string; id: number }) => void,
+  ): Promise<Request[]> {
+    this.#open();
+    const complete = completeGenerateOptions(options);
+    const encoded = await Promise.all(prompts.map((prompt) => typeof prompt === "string" ? this.tokenizer.encode(prompt) : prompt));
+    this.#open();
+    const requests = encoded.map((ids, i) => {
+      this.#checkIds(ids, "generate");
+      const seed = (complete.seed + i) >>> 0;
+      return new Request(this.#requests++, ids, { ...complete, seed }, {
+        decoder: this.tokenizer.decoder({ skipSpecial: true }), eos: this.config.eosTokenIds, ...(onPiece && { onPiece }),
+      });
+    });
+    this.#generator.add(requests, complete.signal, (work) => this.#exclusively(work));
+    return requests;
+  }
+
+  #checkIds(ids: readonly number[], call: string): void {
+    const wrong = ids.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= this.config.vocabSize);
+    if (wrong >= 0) throw new UsageError(`${call}: token ${ids[wrong]} at index ${wrong} is not an id from 0 to ${this.config.vocabSize - 1}`);
+  }
+
+  #open(): void {
+    if (this.#closed) throw new UsageError("this LLM is closed");
+    this.#gpu.check();
+  }
+
+  async #exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const run = this.#lock.then(work);
+    this.#lock = run.catch(() => {});
+    return run;
+  }
+}
+
+async function tokenizerOf(resolved: ResolvedModel, config: ModelConfig): Promise<Tokenizer> {
+  if (resolved.kind === "random") return gptTokenizer(config.vocabSize);
+  return existsSync(join(resolved.folder, "tokenizer.json")) ? loadTokenizer(resolved.folder) : noTokenizer(resolved.folder, config.vocabSize);
+}
+
+/** Everything that lives on the GPU, in the order it is needed. */
+async function build(
+  gpu: Gpu, resolved: ResolvedModel, config: ModelConfig, checkpoint: Checkpoint | null, tokenizer: Tokenizer, maxModelLen: number, options: LoadOptions,
+): Promise<Parts> {
+  const { onProgress } = options;
+  const started = performance.now();
+  const seed = options.seed ?? 0;
+  const source: WeightSource = checkpoint === null ? { kind: "random", seed } : {
+    kind: "checkpoint", name: checkpoint.folder, tensors: checkpoint.tensors, pieces: (name) => checkpoint.pieces(name),
+  };
+  const model = await loadModel(gpu, config, source, {
+    format: options.weights ?? "auto", defaultFormat: config.dtype ?? "f16",
+    ...(onProgress && { onProgress: (label, loaded, total) => { onProgress({ stage: "weights", label, loaded, total }); } }),
+  });
+  const weightsMs = performance.now() - started;
+
+  const maxSequences = options.maxSequences ?? DEFAULT_MAX_SEQUENCES;
+  const prefillChunk = options.prefillChunk ?? DEFAULT_PREFILL_CHUNK;
+  const layout = options.kvLayout ?? { name: "paged", blockSize: 16 };
+  const cache = await KvCache.create(gpu, {
+    layers: config.layers, kvHeads: config.kvHeads, headDim: config.headDim, format: options.kv ?? "f16", layout, slots: maxSequences,
+    maxModelLen, memory: options.kvMemory ?? null, sequences: layout.name === "contiguous" ? maxSequences : Math.min(8, maxSequences),
+  });
+  const runner = await Runner.create(gpu, model, cache, { rows: Math.max(prefillChunk, maxSequences), samples: maxSequences, maxModelLen });
+  onProgress?.({ stage: "pipelines", label: "pipelines", loaded: 0, total: 1 });
+  await runner.prepare();
+  onProgress?.({ stage: "pipelines", label: "pipelines", loaded: 1, total: 1 });
+
+  const fingerprint = checkpoint === null
+    ? createHash("sha256").update(JSON.stringify([resolved.id, config, seed])).digest("hex")
+    : await checkpoint.fingerprint();
+  return {
+    gpu, model, cache, runner, tokenizer, maxModelLen,
+    generator: new Generator(gpu, cache, runner, { maxSequences, prefillChunk, maxModelLen }),
+    source: { id: resolved.id, revision: resolved.kind === "folder" ? resolved.revision : null, random: resolved.kind === "random", fingerprint },
+    loadTimings: { weightsMs, pipelinesMs: performance.now() - started - weightsMs },
+  };
+}

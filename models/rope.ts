@@ -1,0 +1,26 @@
+/** Rotary position embedding (Su et al. 2021): the angles of every position, computed in double and stored as f32 cosines and sines. */
+
+import type { Gpu } from "../engine/gpu.ts";
+import type { Tensor } from "../engine/tensor.ts";
+import type { ModelConfig } from "./config.ts";
+
+/** cos and sin of position · theta^(−2i / rotaryDims), for i < rotaryDims / 2: [positions, rotaryDims / 2, 2]. */
+export function ropeTable({ rotaryDims, ropeTheta }: Pick<ModelConfig, "rotaryDims" | "ropeTheta">, positions: number): Float32Array {
+  const half = rotaryDims / 2;
+  const table = new Float32Array(positions * half * 2);
+  for (let i = 0; i < half; i++) {
+    const frequency = ropeTheta ** (-2 * i / rotaryDims);
+    for (let position = 0; position < positions; position++) {
+      const at = (position * half + i) * 2;
+      table[at] = Math.cos(position * frequency);
+      table[at + 1] = Math.sin(position * frequency);
+    }
+  }
+  return table;
+}
+
+export async function cosSinTable(gpu: Gpu, config: ModelConfig, positions: number): Promise<Tensor> {
+  const tensor = await gpu.tensor("activations", [positions, config.rotaryDims / 2, 2], "f32", "cos sin");
+  gpu.upload(tensor.buffer, tensor.offset, ropeTable(config, positions));
+  return tensor;
+}

@@ -1,0 +1,46 @@
+/**
+ * One request: its prompt, what has been generated so far, and how much of both has keys and values in the cache. No GPU and no text;
+ * the scheduler (scheduler.ts) is the only writer of the mutable fields.
+ */
+
+import { UsageError } from "../engine/errors.ts";
+import type { FinishReason, GenerateOptions } from "./options.ts";
+
+export type SequenceStatus = "waiting" | "running" | "finished";
+
+/** What the scheduler and the sampler need of GenerateOptions, with the defaults filled in. */
+export type SequenceOptions =
+  Readonly<Required<Pick<GenerateOptions, "maxNewTokens" | "temperature" | "topP" | "topK" | "seed" | "ignoreEos">>>;
+
+export class Sequence {
+  readonly id: number;
+  readonly prompt: readonly number[];
+  readonly options: SequenceOptions;
+  readonly generated: number[] = [];
+  /** Row of the block tables; -1 while the sequence holds no cache. */
+  slot = -1;
+  /** Leading tokens that have been through the model: the position of the next one. Not the cache length once a press has run. */
+  computed = 0;
+  status: SequenceStatus = "waiting";
+  finishReason: FinishReason | null = null;
+  /** Times it was pushed out of the cache. */
+  preemptions = 0;
+
+  /** Throws UsageError for an empty prompt: the first new token needs one to follow. */
+  constructor(id: number, prompt: readonly number[], options: SequenceOptions) {
+    if (prompt.length === 0) throw new UsageError("the prompt has no tokens: give at least one token to continue from");
+    this.id = id;
+    this.prompt = prompt;
+    this.options = options;
+  }
+
+  /** Prompt and generated tokens together. */
+  get tokens(): number { return this.prompt.length + this.generated.length; }
+
+  /** The i-th token of prompt and continuation. Throws past the end. */
+  tokenAt(i: number): number {
+    const token = i < this.prompt.length ? this.prompt[i] : this.generated[i - this.prompt.length];
+    if (token === undefined) throw new Error(`sequence ${this.id} has ${this.tokens} tokens, none at ${i}`);
+    return token;
+  }
+}

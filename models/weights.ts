@@ -1,0 +1,217 @@
+/**
+ * From names to tensors on the GPU. A model file declares every weight it needs, by its Hugging Face name and shape, as a tree of
+ * promises; `loadWeights` then checks all names and shapes against the checkpoint at once, uploads one tensor after the other in pieces
+ * of at most 4 MiB, and gives the tree back with tensors in it. Matrices that one kernel reads together are stacked here, once.
+ */
+
+import { convert } from "../engine/dtype.ts";
+import { ModelFileError } from "../engine/errors.ts";
+import type { Gpu } from "../engine/gpu.ts";
+import { Recorder, submit } from "../engine/recorder.ts";
+import { numel, type Shape } from "../engine/shape.ts";
+import { ELEMENT_BYTES, type Tensor } from "../engine/tensor.ts";
+import type { Weight } from "../kernels/linear.ts";
+import { randomNormal } from "../kernels/random.ts";
+import type { WeightFormat } from "./options.ts";
+
+/** Where weights come from: a checkpoint's tensors by name, or random numbers of the shape that is asked for. */
+export type WeightSource = CheckpointSource | { readonly kind: "random"; readonly seed: number };
+
+export interface CheckpointSource {
+  readonly kind: "checkpoint";
+  /** For messages: the folder. */
+  readonly name: string;
+  readonly tensors: ReadonlyMap<string, { readonly dtype: string; readonly shape: Shape; readonly byteLength: number }>;
+  pieces(name: string): AsyncIterable<{ readonly byteOffset: number; readonly bytes: Uint8Array }>;
+}
+
+/** One tensor of the checkpoint and where its rows go in the stacked weight. */
+interface Source { readonly name: string; readonly shape: Shape; readonly firstRow: number }
+
+interface Request {
+  readonly sources: readonly Source[];
+  readonly kind: "matrix" | "gated" | "vector";
+  /** [rows, columns] of the stacked whole; a vector has one column. */
+  readonly rows: number;
+  readonly columns: number;
+  readonly resolve: (value: Weight | Tensor) => void;
+}
+
+/** The tree that a model declares, with every promise replaced by what it gives. */
+export type Loaded<T> = T extends Promise<infer U> ? U : T extends object ? { [K in keyof T]: Loaded<T[K]> } : T;
+
+/** What a model file declares its weights with. Rows come first: a [N, K] matrix maps K inputs to N outputs. */
+export class Declaration {
+  readonly requests: Request[] = [];
+
+  matrix(name: string, [rows, columns]: readonly [number, number]): Promise<Weight> {
+    return this.stacked([{ name, rows }], columns);
+  }
+
+  /** Several matrices with the same columns as one, in order. */
+  stacked(parts: readonly { readonly name: string; readonly rows: number }[], columns: number): Promise<Weight> {
+    return this.#request("matrix", parts.map(({ name, rows }) => ({ name, shape: [rows, columns] })), columns) as Promise<Weight>;
+  }
+
+  /** gate and up of a gated feed-forward layer, each [rows, columns], for one kernel that computes silu(gate x) · (up x). */
+  gated(gate: string, up: string, shape: readonly [number, number]): Promise<Weight> {
+    return this.#request("gated", [{ name: gate, shape }, { name: up, shape }], shape[1]) as Promise<Weight>;
+  }
+
+  vector(name: string, size: number): Promise<Tensor> {
+    return this.stackedVector([{ name, size }]);
+  }
+
+  /** Several vectors as one, in order. Vectors are kept in f32. */
+  stackedVector(parts: readonly { readonly name: string; readonly size: number }[]): Promise<Tensor> {
+    return this.#request("vector", parts.map(({ name, size }) => ({ name, shape: [size] })), 1) as Promise<Tensor>;
+  }
+
+  #request(kind: Request["kind"], parts: readonly { readonly name: string; readonly shape: Shape }[], columns: number): Promise<Weight | Tensor> {
+    let rows = 0;
+    const sources = parts.map(({ name, shape }) => {
+      const source = { name, shape, firstRow: rows };
+      rows += shape[0]!;
+      return source;
+    });
+    return new Promise((resolve) => {
+      this.requests.push({ sources, kind, rows: kind === "gated" ? parts[0]!.shape[0]! : rows, columns, resolve });
+    });
+  }
+}
+
+/** Tensors that old checkpoints carry and no model reads: buffers of the rotary embedding and of the causal mask. */
+const NOT_WEIGHTS = /\.(rotary_emb\.inv_freq|attention\.bias|attention\.masked_bias|attn\.bias|attn\.masked_bias)$/;
+/** Where the checkpoint's own format is not one of ours to compute with. */
+const FORMATS: Readonly<Record<string, WeightFormat>> = { F32: "f32", F16: "f16", BF16: "bf16" };
+
+export interface LoadWeightsOptions {
+  readonly format: "auto" | WeightFormat;
+  /** Format of random weights when `auto`. */
+  readonly defaultFormat: WeightFormat;
+  /** Names that may stand in the checkpoint unused (a copy of a tied embedding). */
+  readonly mayIgnore: readonly string[];
+  readonly onProgress?: ((label: string, loaded: number, total: number) => void) | undefined;
+}
+
+/** Check everything that `declare` asks for, load it, and return its tree with tensors. Throws ModelFileError with every mismatch at once. */
+export async function loadWeights<T extends object>(
+  gpu: Gpu, source: WeightSource, declare: (declaration: Declaration) => T, options: LoadWeightsOptions,
+): Promise<Loaded<T>> {
+  const declaration = new Declaration();
+  const tree = declare(declaration);
+  if (source.kind === "checkpoint") checkNames(source, declaration.requests, options.mayIgnore);
+  const total = declaration.requests.reduce((sum, { rows, columns, kind }) => sum + rows * columns * (kind === "gated" ? 2 : 1), 0);
+  let loaded = 0;
+  for (const [index, request] of declaration.requests.entries()) {
+    const label = request.sources[0]!.name;
+    options.onProgress?.(label, loaded, total);
+    const format = request.kind === "vector" ? "f32" : chooseFormat(source, request, options);
+    const { weight, tensor } = await allocate(gpu, request, format);
+    if (source.kind === "random") await fillRandom(gpu, request, weight, tensor, source.seed + index);
+    else for (const part of request.sources) await upload(gpu, source, part, weight);
+    request.resolve(request.kind === "vector" ? { ...tensor, shape: [request.rows] } : weight);
+    loaded += numel(tensor.shape);
+  }
+  options.onProgress?.("weights", total, total);
+  await gpu.sync();
+  return await settle(tree) as Loaded<T>;
+}
+
+function checkNames(source: CheckpointSource, requests: readonly Request[], mayIgnore: readonly string[]): void {
+  const wanted = new Map(requests.flatMap(({ sources }) => sources.map(({ name, shape }) => [name, shape] as const)));
+  const problems: string[] = [];
+  for (const [name, shape] of wanted) {
+    const found = source.tensors.get(name);
+    if (found === undefined) problems.push(`${name}: missing, expected shape [${shape.join(", ")}]`);
+    else if (found.shape.join() !== shape.join()) problems.push(`${name}: expected shape [${shape.join(", ")}], found [${found.shape.join(", ")}]`);
+    else if (FORMATS[found.dtype] === undefined) problems.push(`${name}: dtype ${found.dtype} is not supported, expected F32, F16 or BF16`);
+  }
+  for (const name of source.tensors.keys()) {
+    if (!wanted.has(name) && !mayIgnore.includes(name) && !NOT_WEIGHTS.test(name)) problems.push(`${name}: not a weight of this architecture`);
+  }
+  if (problems.length === 0) return;
+  const shown = problems.slice(0, 20).join("\n  ");
+  const more = problems.length > 20 ? `\n  … and ${problems.length - 20} more` : "";
+  throw new ModelFileError(`${source.name}: the checkpoint does not fit its config.json (${problems.length} problems):\n  ${shown}${more}`);
+}
+
+/** `auto` keeps the stored format; of a stack that mixes formats, the widest. */
+function chooseFormat(source: WeightSource, { sources }: Request, { format, defaultFormat }: LoadWeightsOptions): WeightFormat {
+  if (format !== "auto") return format;
+  if (source.kind === "random") return defaultFormat;
+  const stored = new Set(sources.map(({ name }) => FORMATS[source.tensors.get(name)!.dtype]!));
+  return stored.size === 1 ? [...stored][0]! : "f32";
+}
+
+/** One buffer for the whole weight, and the parts of it that fit a binding. Parts begin at multiples of 64 rows, so bias views stay aligned. */
+async function allocate(gpu: Gpu, { kind, rows, columns, sources }: Request, format: WeightFormat): Promise<{ weight: Weight; tensor: Tensor }> {
+  const stack = kind === "gated" ? 2 : 1;
+  const tensor = await gpu.tensor("weights", [rows * stack, columns], format, sources.map(({ name }) => name).join(" + "));
+  const rowBytes = columns * ELEMENT_BYTES[format] * stack;
+  const partRows = rows * rowBytes <= gpu.maxBinding ? rows : Math.floor(gpu.maxBinding / rowBytes / 64) * 64;
+  const parts: { tensor: Tensor; first: number; rows: number }[] = [];
+  for (let first = 0; first < rows; first += partRows) {
+    const count = Math.min(partRows, rows - first);
+    parts.push({ tensor: { ...tensor, offset: first * rowBytes, shape: [count * stack, columns] }, first, rows: count });
+  }
+  return { weight: { rows, columns, gated: kind === "gated", parts }, tensor };
+}
+
+/** Stream one tensor of the checkpoint to its rows of the weight, converted on the way if the formats differ. */
+async function upload(gpu: Gpu, source: CheckpointSource, { name, firstRow }: Source, weight: Weight): Promise<void> {
+  const from = FORMATS[source.tensors.get(name)!.dtype]!;
+  const { dtype } = weight.parts[0]!.tensor;
+  const to = dtype as WeightFormat;
+  for await (const { byteOffset, bytes } of source.pieces(name)) {
+    const converted = from === to ? bytes : convert(bytes, from, to);
+    const elements = converted.byteLength / ELEMENT_BYTES[to];
+    let element = byteOffset / ELEMENT_BYTES[from];
+    for (let at = 0; at < elements;) {
+      const { buffer, offset, room } = place(weight, firstRow, element);
+      const count = Math.min(room, elements - at);
+      gpu.upload(buffer, offset, padTo4(converted.subarray(at * ELEMENT_BYTES[to], (at + count) * ELEMENT_BYTES[to])));
+      at += count;
+      element += count;
+    }
+  }
+}
+
+/** Where element `element` of the source that begins at stacked row `firstRow` lies, and how many elements follow without a break. */
+function place({ parts, columns, rows, gated }: Weight, firstRow: number, element: number): { buffer: GPUBuffer; offset: number; room: number } {
+  const row = Math.floor(element / columns) + (gated ? firstRow % rows : firstRow);
+  const part = parts.find(({ first, rows: count }) => row < first + count)!;
+  const rowInPart = row - part.first + (gated && firstRow >= rows ? part.rows : 0);
+  const { buffer, offset, dtype } = part.tensor;
+  const column = element % columns;
+  return {
+    buffer, offset: offset + (rowInPart * columns + column) * ELEMENT_BYTES[dtype],
+    room: (part.first + part.rows - row) * columns - column,
+  };
+}
+
+/** writeBuffer takes multiples of 4 bytes; only the end of an odd-sized 16-bit vector is ever shorter, and its buffer is padded. */
+function padTo4(bytes: Uint8Array): Uint8Array {
+  if (bytes.byteLength % 4 === 0) return bytes;
+  const padded = new Uint8Array(Math.ceil(bytes.byteLength / 4) * 4);
+  padded.set(bytes);
+  return padded;
+}
+
+/** Matrices N(0, 0.02²); norm weights 1, biases 0: what transformers initialises with. */
+async function fillRandom(gpu: Gpu, { kind, sources }: Request, { parts }: Weight, tensor: Tensor, seed: number): Promise<void> {
+  if (kind === "vector") {
+    gpu.upload(tensor.buffer, 0, new Float32Array(sources.flatMap(({ name, shape }) => new Array<number>(shape[0]!).fill(name.endsWith(".bias") ? 0 : 1))));
+    return;
+  }
+  const recorder = new Recorder(gpu);
+  parts.forEach((part, i) => { randomNormal(recorder, part.tensor, { seed: seed * 1009 + i, scale: 0.02 }); });
+  submit(gpu, await recorder.finish("random weights"), { rows: 1, tiles: 0 });
+}
+
+async function settle(tree: unknown): Promise<unknown> {
+  const value = await tree;
+  if (Array.isArray(value)) return Promise.all(value.map(settle));
+  if (value === null || typeof value !== "object" || Object.getPrototypeOf(value) !== Object.prototype || "parts" in value || "buffer" in value) return value;
+  return Object.fromEntries(await Promise.all(Object.entries(value).map(async ([key, child]) => [key, await settle(child)] as const)));
+}

@@ -4,11 +4,12 @@
  */
 
 import { openAdapter } from "./adapters.ts";
+import type { Dtype } from "./dtype.ts";
 import { DeviceLostError, GpuError, OutOfMemoryError } from "./errors.ts";
 import { PipelineCache } from "./kernel.ts";
 import { Ledger, type Category } from "./memory.ts";
 import type { Shape } from "./shape.ts";
-import { byteLength, type ElementType, type Tensor } from "./tensor.ts";
+import { byteLength, type Tensor } from "./tensor.ts";
 import { Trace } from "./trace.ts";
 
 /** `gpu`: 32-wide subgroups and workgroup memory. `software`: 8-wide subgroups, no barriers. Chosen by a static rule, printed by `doctor`. */
@@ -136,7 +137,7 @@ export class Gpu {
   }
 
   /** A tensor with a buffer of its own. */
-  async tensor(category: Category, shape: Shape, dtype: ElementType, label: string, usage = STORAGE): Promise<Tensor> {
+  async tensor(category: Category, shape: Shape, dtype: Dtype, label: string, usage = STORAGE): Promise<Tensor> {
     const buffer = await this.createBuffer(category, byteLength({ shape, dtype }), label, usage);
     return { buffer, offset: 0, shape, dtype, label };
   }

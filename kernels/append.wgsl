@@ -22,11 +22,9 @@ fn rotated(at: u32, d: u32, position: u32, scale: f32, is_key: bool) -> f32 {
 }
 
 fn rotated4(at: u32, unit: u32, position: u32, scale: f32, is_key: bool) -> vec4f {
-  let d = unit * 4u;
-  return vec4f(
-    rotated(at, d, position, scale, is_key), rotated(at, d + 1u, position, scale, is_key),
-    rotated(at, d + 2u, position, scale, is_key), rotated(at, d + 3u, position, scale, is_key),
-  );
+  var v = vec4f();
+  for (var i = 0u; i < 4u; i++) { v[i] = rotated(at, unit * 4u + i, position, scale, is_key); }
+  return v;
 }
 
 // 1 / sqrt(mean(x²) + eps) over the head when heads are normalised, else 1.
@@ -40,24 +38,24 @@ fn head_scale(at: u32, lane: u32) -> f32 {
 @compute @workgroup_size(SUBGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = group.y;
-  let position = row_position(row);
-  if (group.x < HEADS) {
-    let at = row * QKV + Q_FIRST + group.x * Q_STEP;
-    let scale = head_scale(at, lane);
-    for (var unit = lane; unit < UNITS; unit += SUBGROUP) {
-      q[(row * HEADS + group.x) * UNITS + unit] = rotated4(at, unit, position, scale, false);
-    }
-    return;
-  }
-  let head = group.x - HEADS;
-  let table = table_of(row_sequence(row), head);
-  let entry = kv_entry(table, lengths[table] + row_offset(row));
-  let at = row * QKV + K_FIRST + head * K_STEP;
+  let is_key = group.x >= HEADS;
+  let head = select(group.x, group.x - HEADS, is_key);
+  let at = row * QKV + select(Q_FIRST + head * Q_STEP, K_FIRST + head * K_STEP, is_key);
   let v_at = row * QKV + V_FIRST + head * V_STEP;
   let scale = head_scale(at, lane);
+  var to = (row * HEADS + head) * UNITS;
+  if (is_key) {
+    let table = table_of(row_sequence(row), head);
+    to = kv_entry(table, lengths[table] + row_offset(row)) * UNITS;
+  }
   for (var unit = lane; unit < UNITS; unit += SUBGROUP) {
-    k_pool[entry * UNITS + unit] = kv_pack(rotated4(at, unit, position, scale, true));
-    let v = v_at + unit * 4u;
-    v_pool[entry * UNITS + unit] = kv_pack(vec4f(qkv[v], qkv[v + 1u], qkv[v + 2u], qkv[v + 3u]));
+    let value = rotated4(at, unit, row_position(row), scale, is_key);
+    if (is_key) {
+      let v = v_at + unit * 4u;
+      k_pool[to + unit] = kv_pack(value);
+      v_pool[to + unit] = kv_pack(vec4f(qkv[v], qkv[v + 1u], qkv[v + 2u], qkv[v + 3u]));
+    } else {
+      q[to + unit] = value;
+    }
   }
 }

@@ -4,10 +4,11 @@
  * `append` (kernels/attention.ts writes a forward's keys and values), `view` (what attention reads), `keep` and `truncate`.
  */
 
+import { DTYPE_BYTES } from "../engine/dtype.ts";
 import { OutOfMemoryError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { Recorder, submit } from "../engine/recorder.ts";
-import { ELEMENT_BYTES, type Tensor } from "../engine/tensor.ts";
+import type { Tensor } from "../engine/tensor.ts";
 import { gather, type KvView } from "../kernels/attention.ts";
 import { BlockPool } from "./blocks.ts";
 import { BlockTables } from "./block_tables.ts";
@@ -108,7 +109,7 @@ export class KvCache {
 }
 
 function blockCount(gpu: Gpu, { layers, kvHeads, headDim, format, layout, memory, sequences }: KvCacheOptions, blockSize: number, tableBlocks: number): number {
-  const blockBytes = blockSize * headDim * ELEMENT_BYTES[format];
+  const blockBytes = blockSize * headDim * DTYPE_BYTES[format];
   const perSequence = layers * kvHeads * tableBlocks;
   const bindable = Math.floor(gpu.maxBinding / blockBytes);
   const wanted = memory === null

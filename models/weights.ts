@@ -4,12 +4,12 @@
  * of at most 4 MiB, and gives the tree back with tensors in it. Matrices that one kernel reads together are stacked here, once.
  */
 
-import { convert } from "../engine/dtype.ts";
+import { convert, DTYPE_BYTES } from "../engine/dtype.ts";
 import { ModelFileError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { Recorder, submit } from "../engine/recorder.ts";
 import { numel, type Shape } from "../engine/shape.ts";
-import { ELEMENT_BYTES, type Tensor } from "../engine/tensor.ts";
+import type { Tensor } from "../engine/tensor.ts";
 import type { Weight } from "../kernels/linear.ts";
 import { randomNormal } from "../kernels/random.ts";
 import type { WeightFormat } from "./options.ts";
@@ -148,7 +148,7 @@ function chooseFormat(source: WeightSource, { sources }: Request, { format, defa
 async function allocate(gpu: Gpu, { kind, rows, columns, sources }: Request, format: WeightFormat): Promise<{ weight: Weight; tensor: Tensor }> {
   const stack = kind === "gated" ? 2 : 1;
   const tensor = await gpu.tensor("weights", [rows * stack, columns], format, sources.map(({ name }) => name).join(" + "));
-  const rowBytes = columns * ELEMENT_BYTES[format] * stack;
+  const rowBytes = columns * DTYPE_BYTES[format] * stack;
   const partRows = rows * rowBytes <= gpu.maxBinding ? rows : Math.floor(gpu.maxBinding / rowBytes / 64) * 64;
   const parts: { tensor: Tensor; first: number; rows: number }[] = [];
   for (let first = 0; first < rows; first += partRows) {
@@ -165,12 +165,12 @@ async function upload(gpu: Gpu, source: CheckpointSource, { name, firstRow }: So
   const to = dtype as WeightFormat;
   for await (const { byteOffset, bytes } of source.pieces(name)) {
     const converted = from === to ? bytes : convert(bytes, from, to);
-    const elements = converted.byteLength / ELEMENT_BYTES[to];
-    let element = byteOffset / ELEMENT_BYTES[from];
+    const elements = converted.byteLength / DTYPE_BYTES[to];
+    let element = byteOffset / DTYPE_BYTES[from];
     for (let at = 0; at < elements;) {
       const { buffer, offset, room } = place(weight, firstRow, element);
       const count = Math.min(room, elements - at);
-      gpu.upload(buffer, offset, padTo4(converted.subarray(at * ELEMENT_BYTES[to], (at + count) * ELEMENT_BYTES[to])));
+      gpu.upload(buffer, offset, padTo4(converted.subarray(at * DTYPE_BYTES[to], (at + count) * DTYPE_BYTES[to])));
       at += count;
       element += count;
     }
@@ -185,7 +185,7 @@ function place({ parts, columns, rows, gated }: Weight, firstRow: number, elemen
   const { buffer, offset, dtype } = part.tensor;
   const column = element % columns;
   return {
-    buffer, offset: offset + (rowInPart * columns + column) * ELEMENT_BYTES[dtype],
+    buffer, offset: offset + (rowInPart * columns + column) * DTYPE_BYTES[dtype],
     room: (part.first + part.rows - row) * columns - column,
   };
 }

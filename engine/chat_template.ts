@@ -7,6 +7,7 @@
 
 import { Environment, Interpreter, Template } from "@huggingface/jinja";
 import { ModelFileError, UsageError } from "./errors.ts";
+import { maxTextLength, reasonOf } from "./text.ts";
 
 export const chatRoles = ["system", "user", "assistant"] as const;
 
@@ -19,13 +20,11 @@ export interface RenderOptions {
   bosToken?: string | undefined;
   eosToken?: string | undefined;
   /** End with the opening of the assistant's turn. Default true. */
-  addGenerationPrompt?: boolean;
+  addGenerationPrompt?: boolean | undefined;
   /** Where the template came from, for messages. Default "chat template". */
   source?: string;
 }
 
-/** Longest text a template may produce, in UTF-16 units. */
-export const maxRenderedLength = 2 ** 22;
 const maxMilliseconds = 1500;
 const maxRange = 10_000;
 /** Characters and (weighted) list elements a template may build on its way; bounds the memory of one rendering. */
@@ -37,24 +36,31 @@ class TemplateLimit extends Error {}
 /** `raise_exception` of the template: it refuses these messages. */
 class TemplateRefusal extends Error {}
 
-type Evaluate = Interpreter["evaluate"];
+/** The part of the interpreter that we use; the package's own declarations do not resolve under nodenext. */
+interface Machine {
+  evaluate(node: { readonly type: string } | undefined, scope: unknown): { readonly value: unknown };
+  run(program: unknown): { readonly value: unknown };
+}
+
 const readsOnly = new Set(["Identifier", "MemberExpression", "StringLiteral"]);
 
-class MeteredInterpreter extends Interpreter {
-  readonly #deadline = performance.now() + maxMilliseconds;
-  #work = 0;
-
-  override evaluate(...[statement, environment]: Parameters<Evaluate>): ReturnType<Evaluate> {
-    if (performance.now() > this.#deadline) throw new TemplateLimit(`runs longer than ${maxMilliseconds} ms`);
-    const value = super.evaluate(statement, environment);
-    if (statement !== undefined && !readsOnly.has(statement.type)) {
-      const held: unknown = value.value;
-      if (typeof held === "string") this.#work += held.length;
-      else if (Array.isArray(held)) this.#work += listElementWork * held.length;
-      if (this.#work > maxWork) throw new TemplateLimit("builds more text and lists than a prompt can need");
+/** An interpreter that counts time and work at every node it evaluates. */
+function meteredInterpreter(scope: unknown): Machine {
+  const machine: Machine = new Interpreter(scope);
+  const evaluate = machine.evaluate.bind(machine);
+  const deadline = performance.now() + maxMilliseconds;
+  let work = 0;
+  machine.evaluate = (node, inner) => {
+    if (performance.now() > deadline) throw new TemplateLimit(`runs longer than ${maxMilliseconds} ms`);
+    const result = evaluate(node, inner);
+    if (node !== undefined && !readsOnly.has(node.type)) {
+      if (typeof result.value === "string") work += result.value.length;
+      else if (Array.isArray(result.value)) work += listElementWork * result.value.length;
+      if (work > maxWork) throw new TemplateLimit("builds more text and lists than a prompt can need");
     }
-    return value;
-  }
+    return result;
+  };
+  return machine;
 }
 
 function range(...args: unknown[]): number[] {
@@ -73,26 +79,27 @@ function range(...args: unknown[]): number[] {
 export function renderChat(template: string, messages: readonly ChatMessage[], options: RenderOptions = {}): string {
   const source = options.source ?? "chat template";
   checkMessages(messages);
-  const environment = new Environment();
-  for (const [name, value] of [["true", true], ["false", false], ["none", null], ["True", true], ["False", false], ["None", null]] as const) {
-    environment.set(name, value);
+  const scope = new Environment();
+  for (const [name, value] of [["true", true], ["false", false], ["none", null]] as const) {
+    scope.set(name, value);
+    scope.set(name[0]!.toUpperCase() + name.slice(1), value);
   }
-  environment.set("range", range);
-  environment.set("raise_exception", (message: unknown) => { throw new TemplateRefusal(String(message)); });
-  environment.set("messages", messages.map(({ role, content }) => ({ role, content })));
-  environment.set("bos_token", options.bosToken ?? "");
-  environment.set("eos_token", options.eosToken ?? "");
-  environment.set("add_generation_prompt", options.addGenerationPrompt ?? true);
+  scope.set("range", range);
+  scope.set("raise_exception", (message: unknown) => { throw new TemplateRefusal(String(message)); });
+  scope.set("messages", messages.map(({ role, content }) => ({ role, content })));
+  scope.set("bos_token", options.bosToken ?? "");
+  scope.set("eos_token", options.eosToken ?? "");
+  scope.set("add_generation_prompt", options.addGenerationPrompt ?? true);
   let text: string;
   try {
-    text = String(new MeteredInterpreter(environment).run(new Template(template).parsed).value);
+    text = String(meteredInterpreter(scope).run(new Template(template).parsed).value);
   } catch (error) {
-    if (error instanceof TemplateRefusal) throw new UsageError(`the model's chat template refuses these messages: ${error.message}`);
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new ModelFileError(`${source}: ${error instanceof TemplateLimit ? reason : `not a template we can run: ${reason}`}`, { cause: error });
+    if (error instanceof TemplateRefusal) throw new UsageError(`the model's chat template refuses these messages: ${reasonOf(error)}`);
+    const kind = error instanceof TemplateLimit ? "" : "not a template we can run: ";
+    throw new ModelFileError(`${source}: ${kind}${reasonOf(error)}`, { cause: error });
   }
-  if (text.length > maxRenderedLength) {
-    throw new ModelFileError(`${source}: makes a prompt of ${text.length} characters; at most ${maxRenderedLength} are allowed`);
+  if (text.length > maxTextLength) {
+    throw new ModelFileError(`${source}: makes a prompt of ${text.length} characters; at most ${maxTextLength} are allowed`);
   }
   return text;
 }
@@ -101,13 +108,14 @@ function checkMessages(messages: readonly ChatMessage[]): void {
   if (!Array.isArray(messages) || messages.length === 0) throw new UsageError("a chat needs at least one message");
   messages.forEach((message, i) => {
     if (!chatRoles.includes(message?.role)) {
-      throw new UsageError(`messages[${i}].role is ${JSON.stringify(message?.role)}; it must be ${chatRoles.join(", ")}`);
+      throw new UsageError(`messages[${i}].role is ${JSON.stringify(message?.role)}; it must be one of ${chatRoles.join(", ")}`);
     }
-    if (typeof message.content !== "string") throw new UsageError(`messages[${i}].content must be a string, found ${typeof message.content}`);
+    const found = typeof message.content;
+    if (found !== "string") throw new UsageError(`messages[${i}].content must be a string, found ${found}`);
   });
 }
 
-/** A token that the tokenizer would cut out of running text. `special` ones structure the prompt; the others, like `<think>`, a model may say. */
+/** A token that structures prompts. `special` ones never are text; the others, like `<think>`, a model may say. */
 export interface ControlToken {
   readonly content: string;
   readonly id: number;
@@ -118,34 +126,38 @@ export interface ControlToken {
  * Messages in which every control token is broken by a mark (a noncharacter that occurs nowhere else), so that after rendering unbroken
  * ones are the template's own. In the assistant's turns only special tokens are broken: templates look for `</think>` and the like there.
  */
-export function shieldMessages(messages: readonly ChatMessage[], tokens: readonly ControlToken[]): { messages: ChatMessage[]; mark: string } {
+export function shieldMessages(
+  messages: readonly ChatMessage[], tokens: readonly ControlToken[],
+): { messages: ChatMessage[]; mark: string } {
   checkMessages(messages);
   const mark = Array.from({ length: 32 }, (_, i) => String.fromCharCode(0xfdd0 + i))
     .find((candidate) => messages.every(({ content }) => !content.includes(candidate)));
   if (mark === undefined) throw new UsageError("the messages use all 32 noncharacters U+FDD0 to U+FDEF; remove one of them");
-  const breaker = (kept: readonly ControlToken[]) => {
-    const pattern = tokenPattern(kept);
-    return (text: string) => pattern === undefined ? text : text.replace(pattern, (token) => insertMark(token, mark));
+  const shield = (text: string, kept: readonly ControlToken[]): string => {
+    const pattern = tokenPattern(kept, mark);
+    // Until nothing changes: breaking one token can leave another whole that overlapped it.
+    for (let before = ""; text !== before;) {
+      before = text;
+      text = text.replace(pattern, (token) => insertMark(token, mark));
+    }
+    return text;
   };
-  const breakAll = breaker(tokens);
-  const breakSpecial = breaker(tokens.filter(({ special }) => special));
-  return {
-    mark,
-    messages: messages.map(({ role, content }) => ({ role, content: role === "assistant" ? breakSpecial(content) : breakAll(content) })),
-  };
+  const special = tokens.filter((token) => token.special);
+  const shielded = messages.map(({ role, content }) => ({ role, content: shield(content, role === "assistant" ? special : tokens) }));
+  return { messages: shielded, mark };
 }
 
-/** After the first character; a token of a single character is followed by the mark, which splitControl respects. */
+/** After the first character, so that the ends of the text stay what a template may trim or compare. */
 function insertMark(token: string, mark: string): string {
   const first = String.fromCodePoint(token.codePointAt(0)!);
   return first + mark + token.slice(first.length);
 }
 
-/** Leftmost, then longest of the tokens; undefined when there are none. */
-function tokenPattern(tokens: readonly ControlToken[]): RegExp | undefined {
-  if (tokens.length === 0) return undefined;
+/** Leftmost, then longest of the tokens. A token of a single character counts as broken when the mark follows it. */
+function tokenPattern(tokens: readonly ControlToken[], mark: string): RegExp {
   const byLength = tokens.map(({ content }) => content).sort((a, b) => b.length - a.length);
-  return new RegExp(byLength.map((content) => RegExp.escape(content)).join("|"), "gu");
+  const escaped = byLength.map((content) => content.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"));
+  return new RegExp(`(?:${escaped.join("|") || "(?!)"})(?!${mark})`, "gu");
 }
 
 /** Rendered text as runs of plain text (marks removed) and the ids of the template's own control tokens between them. */
@@ -157,12 +169,10 @@ export function splitControl(text: string, tokens: readonly ControlToken[], mark
     const plain = text.slice(from, to).replaceAll(mark, "");
     if (plain !== "") pieces.push(plain);
   };
-  for (const match of text.matchAll(tokenPattern(tokens) ?? /(?!)/gu)) {
-    const end = match.index + match[0].length;
-    if (text[end] === mark) continue;
+  for (const match of text.matchAll(tokenPattern(tokens, mark))) {
     addText(match.index);
     pieces.push(ids.get(match[0])!);
-    from = end;
+    from = match.index + match[0].length;
   }
   addText(text.length);
   return pieces;

@@ -9,8 +9,13 @@ import { UsageError } from "./errors.ts";
 /** UTF-8 bytes of one token; empty for an id that stands for no text. */
 export type TokenBytes = (id: number) => Uint8Array;
 
-/** Text of all ids at once. Bytes that are not UTF-8 become U+FFFD, one per maximal broken piece, as in the reference tokenizer. */
+/**
+ * Text of all ids at once. Bytes that are not UTF-8 become U+FFFD, one per maximal broken piece, as in the reference tokenizer. Throws
+ * UsageError for an id that is no whole number from 0.
+ */
 export function decodeAll(ids: readonly number[], bytesOf: TokenBytes): string {
+  const wrong = ids.findIndex((id) => !Number.isSafeInteger(id) || id < 0);
+  if (wrong >= 0) throw new UsageError(`ids[${wrong}] is ${ids[wrong]}; a token id is a whole number from 0`);
   const decoder = new StreamDecoder(bytesOf);
   let text = "";
   for (const id of ids) text += decoder.push(id);

@@ -142,12 +142,24 @@ export class Gpu {
     return { buffer, offset: 0, shape, dtype, label };
   }
 
+  /** Bytes uploaded since the last `flush`. */
+  #unflushed = 0;
+
   /** Copy host bytes into a buffer, in pieces of at most 4 MiB. `offset` and the length are multiples of 4 bytes. */
   upload(buffer: GPUBuffer, offset: number, data: ArrayBufferView): void {
+    this.#unflushed += data.byteLength;
     for (let at = 0; at < data.byteLength; at += UPLOAD_BYTES) {
       const length = Math.min(UPLOAD_BYTES, data.byteLength - at);
       this.device.queue.writeBuffer(buffer, offset + at, data.buffer as ArrayBuffer, data.byteOffset + at, length);
     }
+  }
+
+  /** Wait for the uploads made so far once they are more than `bytes`: until then Dawn keeps a copy of each in host memory. */
+  async flush(bytes: number): Promise<void> {
+    if (this.#unflushed <= bytes) return;
+    this.#unflushed = 0;
+    this.device.queue.submit([]);
+    await this.sync();
   }
 
   /** Bring a tensor's bytes to the host. The only asynchronous thing one can do with a tensor. */

@@ -59,7 +59,7 @@ const DEFAULT_PREFILL_CHUNK = 256;
 
 interface Parts {
   gpu: Gpu; model: Model; cache: KvCache; runner: Runner; generator: Generator; tokenizer: Tokenizer;
-  source: ModelSource; maxModelLen: number; loadTimings: { weightsMs: number; pipelinesMs: number };
+  source: ModelSource; maxModelLen: number; notes: readonly string[]; loadTimings: { weightsMs: number; pipelinesMs: number };
 }
 
 export class LLM {
@@ -69,6 +69,8 @@ export class LLM {
   /** Longest sequence in tokens, prompt and continuation together. */
   readonly maxModelLen: number;
   readonly loadTimings: { readonly weightsMs: number; readonly pipelinesMs: number };
+  /** What a user should know about the files that were chosen. */
+  readonly notes: readonly string[];
   readonly #gpu: Gpu;
   readonly #cache: KvCache;
   readonly #runner: Runner;
@@ -118,6 +120,7 @@ export class LLM {
     this.source = parts.source;
     this.maxModelLen = parts.maxModelLen;
     this.loadTimings = parts.loadTimings;
+    this.notes = parts.notes;
     this.#gpu = parts.gpu;
     this.#cache = parts.cache;
     this.#runner = parts.runner;
@@ -313,7 +316,7 @@ async function build(
     ? createHash("sha256").update(JSON.stringify([resolved.id, config, seed])).digest("hex")
     : await checkpoint.fingerprint();
   return {
-    gpu, model, cache, runner, tokenizer, maxModelLen,
+    gpu, model, cache, runner, tokenizer, maxModelLen, notes: checkpoint?.notes ?? [],
     generator: new Generator(gpu, cache, runner, { maxSequences, prefillChunk, maxModelLen }),
     source: { id: resolved.id, revision: resolved.kind === "folder" ? resolved.revision : null, random: resolved.kind === "random", fingerprint },
     loadTimings: { weightsMs, pipelinesMs: performance.now() - started - weightsMs },

@@ -5,7 +5,7 @@
  */
 
 import { convert, DTYPE_BYTES } from "../engine/dtype.ts";
-import { ModelFileError } from "../engine/errors.ts";
+import { ModelFileError, UsageError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { Recorder, submit } from "../engine/recorder.ts";
 import { numel, type Shape } from "../engine/shape.ts";
@@ -85,6 +85,9 @@ const NOT_WEIGHTS = /\.(rotary_emb\.inv_freq|attention\.bias|attention\.masked_b
 /** Where the checkpoint's own format is not one of ours to compute with. */
 const FORMATS: Readonly<Record<string, WeightFormat>> = { F32: "f32", F16: "f16", BF16: "bf16" };
 
+/** Uploads that may be under way at the same time. */
+const FLUSH_BYTES = 32 << 20;
+
 export interface LoadWeightsOptions {
   readonly format: "auto" | WeightFormat;
   /** Format of random weights when `auto`. */
@@ -163,17 +166,22 @@ async function upload(gpu: Gpu, source: CheckpointSource, { name, firstRow }: So
   const from = FORMATS[source.tensors.get(name)!.dtype]!;
   const { dtype } = weight.parts[0]!.tensor;
   const to = dtype as WeightFormat;
+  const count = { overflows: 0 };
   for await (const { byteOffset, bytes } of source.pieces(name)) {
-    const converted = from === to ? bytes : convert(bytes, from, to);
+    await gpu.flush(FLUSH_BYTES); // what is still on its way is held by Dawn in host memory
+    const converted = from === to ? bytes : convert(bytes, from, to, undefined, count);
     const elements = converted.byteLength / DTYPE_BYTES[to];
     let element = byteOffset / DTYPE_BYTES[from];
     for (let at = 0; at < elements;) {
       const { buffer, offset, room } = place(weight, firstRow, element);
-      const count = Math.min(room, elements - at);
-      gpu.upload(buffer, offset, padTo4(converted.subarray(at * DTYPE_BYTES[to], (at + count) * DTYPE_BYTES[to])));
-      at += count;
-      element += count;
+      const run = Math.min(room, elements - at);
+      gpu.upload(buffer, offset, padTo4(converted.subarray(at * DTYPE_BYTES[to], (at + run) * DTYPE_BYTES[to])));
+      at += run;
+      element += run;
     }
+  }
+  if (count.overflows > 0) {
+    throw new UsageError(`${source.name}: ${count.overflows} values of ${name} are beyond the range of ${to} and would become infinite: load with weights "${from}" or "f32"`);
   }
 }
 

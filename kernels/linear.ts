@@ -4,7 +4,7 @@
  */
 
 import type { Consts, WgslFile } from "../engine/kernel.ts";
-import { wgsl } from "../engine/kernel.ts";
+import { f32, wgsl } from "../engine/kernel.ts";
 import type { GridY, Recorder } from "../engine/recorder.ts";
 import { match } from "../engine/shape.ts";
 import type { Tensor } from "../engine/tensor.ts";
@@ -16,6 +16,12 @@ const MATMUL_TILED = file("./matmul_tiled.wgsl");
 const STORE = [file("./store.wgsl"), file("./activation.wgsl")];
 const BIAS = file("./formats/bias.wgsl");
 const NO_BIAS = file("./formats/no_bias.wgsl");
+const INPUT_NORM = file("./input/norm.wgsl");
+const GAIN = file("./input/gain.wgsl");
+const GAIN_SCALAR = file("./input/gain_scalar.wgsl");
+const NO_GAIN = file("./input/no_gain.wgsl");
+const WEIGHT_GAIN = file("./input/weight_gain.wgsl");
+const NO_WEIGHT_GAIN = file("./input/no_weight_gain.wgsl");
 
 /** `weight8(row, k8)` for each number format a weight may be stored in. */
 export const WEIGHT_SLOTS = { f32: file("./formats/f32.wgsl"), f16: file("./formats/f16.wgsl"), bf16: file("./formats/bf16.wgsl") } as const;
@@ -40,42 +46,90 @@ export function rowsClass(rows: number): RowsClass {
 export const ACTIVATIONS = { none: 0, gelu: 1, gelu_tanh: 2 } as const;
 export type Activation = keyof typeof ACTIVATIONS;
 
-interface LinearOptions { readonly rows: RowsClass; readonly activation?: Activation; readonly residual?: boolean }
+/**
+ * A norm of the input that is made part of the product. `gain`: [K]. For LayerNorm `weightGain` [N] is W·gain, and the product's bias
+ * must be W·(norm's bias) + its own bias; `foldLayerNorm` makes both.
+ */
+export type InputNorm =
+  | { readonly kind: "rms"; readonly gain: Tensor; readonly eps: number }
+  | { readonly kind: "layer"; readonly gain: Tensor; readonly eps: number; readonly weightGain: Tensor };
+
+export interface LinearOperands {
+  /** [M, columns of the buffer] f32. */
+  readonly x: Tensor;
+  readonly weight: Weight;
+  /** [N] f32. */
+  readonly bias?: Tensor | undefined;
+  readonly norm?: InputNorm | undefined;
+  /** [M, columns of the buffer] f32. */
+  readonly y: Tensor;
+}
+
+export interface LinearOptions {
+  readonly rows: RowsClass;
+  readonly activation?: Activation;
+  /** First output on which the activation acts. Default 0. */
+  readonly activationFrom?: number;
+  /** Add to y instead of overwriting it. */
+  readonly residual?: boolean;
+  /** Column of x where the K inputs begin, when its rows hold more than them. Default 0. */
+  readonly xFirst?: number;
+  /** Column of y where the N outputs go. Default 0. */
+  readonly yFirst?: number;
+}
 
 /**
- * x: [M, K] f32, weight: [N, K], bias: [N] f32, y: [M, N] f32. M is the capacity of the buffers, of which a step uses its first rows;
- * it is a multiple of 8, since products work on whole tiles. A gated weight gives silu(gate x) · (up x) and takes no bias.
+ * y = act(W norm(x) + b), with x: [M, K], W: [N, K], y: [M, N]. M is the capacity of the buffers, of which a step uses its first rows; it
+ * is a multiple of 8, since products work on whole tiles. A gated weight gives silu(gate x) · (up x) and takes no bias.
  */
-export function linear(recorder: Recorder, operands: { x: Tensor; weight: Weight; bias?: Tensor; y: Tensor }, options: LinearOptions): void {
-  const { x, weight, bias, y } = operands;
-  const { M, K } = match("linear", { x: [x, "M", "K"], y: [y, "M", weight.rows] });
-  if (K !== weight.columns) throw new Error(`linear: K is ${K} in x, but ${weight.columns} in ${weight.parts[0]!.tensor.label}`);
-  if (M! % 8 !== 0 || K! % 8 !== 0) throw new Error(`linear: rows and columns of x come in multiples of 8, but x is [${M}, ${K}]`);
-  if (bias !== undefined) match("linear", { bias: [bias, weight.rows] });
+export function linear(recorder: Recorder, { x, weight, bias, norm, y }: LinearOperands, options: LinearOptions): void {
+  const { rows, activation = "none", activationFrom = 0, residual = false, xFirst = 0, yFirst = 0 } = options;
+  const { columns: K, rows: N } = weight;
+  const { M, X, Y } = match("linear", { x: [x, "M", "X"], y: [y, "M", "Y"], ...(bias && { bias: [bias, N] }), ...(norm && { gain: [norm.gain, K] }) });
+  if (xFirst + K > X! || yFirst + N > Y!) {
+    throw new Error(`linear: ${weight.parts[0]!.tensor.label} maps ${K} to ${N}, but x has ${X} columns from ${xFirst} and y ${Y} from ${yFirst}`);
+  }
+  if ((M! % 8 !== 0 && rows !== "one") || K % 8 !== 0 || xFirst % 4 !== 0 || X! % 4 !== 0) {
+    throw new Error(`linear: x comes in multiples of 8 rows and columns, but is [${M}, ${K}] from column ${xFirst} of ${X}`);
+  }
   for (const part of weight.parts) {
+    const { source, extra, scalarGain, x: gridX, y: gridY } = variant(recorder, rows, part.rows, weight.gated, norm !== undefined);
     const consts: Consts = {
-      K: K!, N: part.rows, M: M!, Y_STRIDE: weight.rows, Y_FIRST: part.first, SUBGROUP: recorder.gpu.subgroupSize,
-      GATED: weight.gated, RESIDUAL: options.residual ?? false, ACTIVATION: ACTIVATIONS[options.activation ?? "none"],
+      K, N: part.rows, M: M!, X_STRIDE: X!, X_FIRST: xFirst, Y_STRIDE: Y!, Y_FIRST: yFirst + part.first, SUBGROUP: recorder.gpu.subgroupSize,
+      GATED: weight.gated, RESIDUAL: residual, ACTIVATION: ACTIVATIONS[activation], ACTIVATION_FROM: Math.max(0, activationFrom - part.first),
+      NORM: norm === undefined ? 0 : norm.kind === "rms" ? 1 : 2, EPS: f32(norm?.eps ?? 0), ...extra,
     };
-    const slots = [WEIGHT_SLOTS[part.tensor.dtype as keyof typeof WEIGHT_SLOTS], bias === undefined ? NO_BIAS : BIAS, ...STORE];
-    const tensors = { x, y, weight: part.tensor, ...(bias === undefined ? {} : { bias: slice(bias, part.first, part.rows) }) };
-    const { source, extra, x: gridX, y: gridY } = variant(recorder, options.rows, part.rows, weight.gated);
-    recorder.run({ source, slots, consts: { ...consts, ...extra } }, tensors, gridX, gridY);
+    const slots = [
+      WEIGHT_SLOTS[part.tensor.dtype as keyof typeof WEIGHT_SLOTS], bias === undefined ? NO_BIAS : BIAS, ...STORE,
+      INPUT_NORM, norm === undefined ? NO_GAIN : scalarGain ? GAIN_SCALAR : GAIN, norm?.kind === "layer" ? WEIGHT_GAIN : NO_WEIGHT_GAIN,
+    ];
+    recorder.run({ source, slots, consts }, {
+      x, y, weight: part.tensor, ...(bias && { bias: slice(bias, part.first, part.rows) }), ...(norm && { gain: norm.gain }),
+      ...(norm?.kind === "layer" && { weight_gain: slice(norm.weightGain, part.first, part.rows) }),
+    }, gridX, gridY);
   }
 }
 
-/** Which kernel, its own constants, and its grid. Static rules; kernels.md §4 and §7 have the measurements behind them. */
-function variant({ gpu }: Recorder, rows: RowsClass, outputs: number, gated: boolean): { source: WgslFile; extra: Consts; x: number; y: GridY } {
+interface Variant { readonly source: WgslFile; readonly extra: Consts; readonly scalarGain: boolean; readonly x: number; readonly y: GridY }
+
+/**
+ * Which kernel, its own constants, and its grid. Static rules: the matrix-vector kernel takes 8 rows of W per subgroup when it also
+ * normalises on the software adapter, where the loads of gain then cost nothing, and 4 otherwise, which keeps more subgroups busy.
+ */
+function variant({ gpu }: Recorder, rows: RowsClass, outputs: number, gated: boolean, normed: boolean): Variant {
+  const software = gpu.family === "software";
   if (rows === "one") {
-    const workgroup = gpu.family === "software" ? 4 * gpu.subgroupSize : 128;
-    const perWorkgroup = (workgroup / gpu.subgroupSize) * (gated ? 2 : 4);
-    return { source: MATVEC, extra: { WORKGROUP: workgroup }, x: Math.ceil(outputs / perWorkgroup), y: 1 };
+    const WORKGROUP = software ? 4 * gpu.subgroupSize : 128;
+    const ROWS = gated || (normed && software) ? 8 : 4;
+    const perWorkgroup = (WORKGROUP / gpu.subgroupSize) * (gated ? 4 : ROWS);
+    return { source: MATVEC, extra: { WORKGROUP, ROWS }, scalarGain: false, x: Math.ceil(outputs / perWorkgroup), y: 1 };
   }
-  if (gpu.family === "software") {
+  if (software) {
     const ROWS = rows === "few" ? 4 : 8;
-    return { source: MATMUL_BROADCAST, extra: { ROWS }, x: Math.ceil(outputs / (gpu.subgroupSize * (gated ? 1 : 2))), y: { rowsPer: ROWS } };
+    const x = Math.ceil(outputs / (gpu.subgroupSize * (gated ? 1 : 2)));
+    return { source: MATMUL_BROADCAST, extra: { ROWS }, scalarGain: true, x, y: { rowsPer: ROWS } };
   }
-  return { source: MATMUL_TILED, extra: {}, x: Math.ceil(outputs / (gated ? 32 : 64)), y: { rowsPer: 64 } };
+  return { source: MATMUL_TILED, extra: {}, scalarGain: false, x: Math.ceil(outputs / (gated ? 32 : 64)), y: { rowsPer: 64 } };
 }
 
 /** Elements first … first + count − 1 of a vector, as a view. Parts begin at multiples of 64 rows, which keeps views aligned. */

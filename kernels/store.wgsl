@@ -1,11 +1,11 @@
 // What becomes of a finished dot product: bias, activation, residual. ACTIVATION: 0 none, 1 GELU, 2 GELU (tanh), 3 SiLU(gate) · up.
-// `y` has Y_STRIDE values per row; this dispatch owns the columns from Y_FIRST.
+// The activation acts on outputs from ACTIVATION_FROM on. `y` has Y_STRIDE values per row; this dispatch owns the columns from Y_FIRST.
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 
 fn store(m: u32, n: u32, value: f32) {
   var v = value + bias_of(n);
-  if (ACTIVATION == 1u) { v = gelu(v); }
-  if (ACTIVATION == 2u) { v = gelu_tanh(v); }
+  if (ACTIVATION == 1u && n >= ACTIVATION_FROM) { v = gelu(v); }
+  if (ACTIVATION == 2u && n >= ACTIVATION_FROM) { v = gelu_tanh(v); }
   let at = m * Y_STRIDE + Y_FIRST + n;
   if (RESIDUAL) { v += y[at]; }
   y[at] = v;

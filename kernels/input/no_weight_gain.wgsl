@@ -1,0 +1,1 @@
+fn weight_gain_of(n: u32) -> f32 { return 0.0; }

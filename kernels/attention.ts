@@ -1,6 +1,7 @@
 /**
- * Attention over the KV cache, in two dispatches: `append` rotates queries and keys and writes keys and values into the cache,
- * `attention` reads each key and value once per KV head for all query heads of its group. Cache layout and number format are slots.
+ * Attention over the KV cache: rotate queries and keys, write keys and values into the cache, attend. Rows that attend to each other
+ * need two dispatches, `append` and `attention`; in decoding every row is of another sequence, and `appendAndAttend` does it in one.
+ * Each key and value is read once per KV head for all query heads of its group. Cache layout and number format are slots.
  */
 
 import { f32, wgsl, type Consts, type WgslFile } from "../engine/kernel.ts";
@@ -14,7 +15,12 @@ const APPEND = file("./append.wgsl");
 const ATTENTION = file("./attention.wgsl");
 const GATHER = file("./gather.wgsl");
 const ADVANCE = file("./advance.wgsl");
+const ROTATE = file("./rotate.wgsl");
+const QUERY_READ = file("./query_read.wgsl");
+const QUERY_ROTATE = file("./query_rotate.wgsl");
 const TABLES = file("./kv/tables.wgsl");
+const POOLS_READ = file("./kv/pools_read.wgsl");
+const POOLS_WRITE = file("./kv/pools_write.wgsl");
 const HEAD_NORM = file("./head_norm.wgsl");
 const NO_HEAD_NORM = file("./no_head_norm.wgsl");
 
@@ -57,32 +63,41 @@ function viewConsts(view: KvView): Consts {
   return { LAYERS: view.layers, KV_HEADS: view.kvHeads, TABLE: view.tableBlocks, BLOCK: view.blockSize };
 }
 
-/**
- * qkv: [M, width] f32 → q: [M, heads · headDim] rotated, keys and values into `view`. cosSin: [positions, half, 2] f32.
- * headNorm: weights [2, headDim] of queries and keys (Qwen3), with eps.
- */
-export function append(
-  recorder: Recorder,
-  operands: { qkv: Tensor; q: Tensor; cosSin: Tensor; view: KvView; batch: Batch; headNorm?: { weights: Tensor; eps: number } },
-  shape: AttentionShape, layout: QkvLayout, layer: number,
-): void {
-  const { qkv, q, cosSin, view, batch, headNorm } = operands;
-  const { half } = match("append", {
-    qkv: [qkv, "M", layout.width], q: [q, "M", shape.heads * shape.headDim], cosSin: [cosSin, "P", "half", 2],
-    ...(headNorm && { headNorm: [headNorm.weights, 2, shape.headDim] }),
-  });
-  recorder.run({
-    source: APPEND,
-    slots: [KV_SLOTS[view.format], TABLES, headNorm ? HEAD_NORM : NO_HEAD_NORM, ...BATCH_READ],
+/** The fused projection of every row, and what rotates it. */
+export interface Projection {
+  /** [M, columns of the buffer] f32; a row's projection stands in its first `layout.width` columns. */
+  readonly qkv: Tensor;
+  readonly layout: QkvLayout;
+  /** [positions, half, 2] f32. */
+  readonly cosSin: Tensor;
+  /** Weights [2, headDim] of queries and keys (Qwen3), and eps. */
+  readonly headNorm?: { readonly weights: Tensor; readonly eps: number } | undefined;
+}
+
+/** Slots, constants and resources of `kernels/rotate.wgsl`. */
+function rotation(recorder: Recorder, { qkv, layout, cosSin, headNorm }: Projection, { heads, headDim }: AttentionShape) {
+  const { half, width } = match("rotate", { qkv: [qkv, "M", "width"], cosSin: [cosSin, "P", "half", 2], ...(headNorm && { headNorm: [headNorm.weights, 2, headDim] }) });
+  if (layout.width > width!) throw new Error(`rotate: qkv has ${width} columns, but the layout takes ${layout.width}`);
+  return {
+    slots: [ROTATE, POOLS_WRITE, headNorm ? HEAD_NORM : NO_HEAD_NORM],
     consts: {
-      QKV: layout.width, HEADS: shape.heads, HEAD_DIM: shape.headDim, HALF: half!, SUBGROUP: recorder.gpu.subgroupSize,
+      QKV: width!, HEADS: heads, HEAD_DIM: headDim, HALF: half!, SUBGROUP: recorder.gpu.subgroupSize,
       Q_FIRST: layout.q.first, Q_STEP: layout.q.step, K_FIRST: layout.k.first, K_STEP: layout.k.step, V_FIRST: layout.v.first, V_STEP: layout.v.step,
-      HEAD_NORM: headNorm !== undefined, EPS: f32(headNorm?.eps ?? 0), ...viewConsts(view), ...batchConsts(batch),
+      HEAD_NORM: headNorm !== undefined, EPS: f32(headNorm?.eps ?? 0),
     },
-  }, {
-    qkv, q, cos_sin: cosSin, ...viewTensors(view, layer), batch: batch.tensor,
-    ...(headNorm && { head_weights: headNorm.weights }),
-  }, shape.heads + shape.kvHeads, { rowsPer: 1 });
+    tensors: { qkv, cos_sin: cosSin, ...(headNorm && { head_weights: headNorm.weights }) },
+  };
+}
+
+/** Rotated queries to q: [M, heads · headDim] f32, rotated keys and values of every row into the cache. */
+export function append(
+  recorder: Recorder, { projection, q, view, batch }: { projection: Projection; q: Tensor; view: KvView; batch: Batch }, shape: AttentionShape, layer: number,
+): void {
+  match("append", { q: [q, "M", shape.heads * shape.headDim] });
+  const { slots, consts, tensors } = rotation(recorder, projection, shape);
+  recorder.run({
+    source: APPEND, slots: [...slots, KV_SLOTS[view.format], TABLES, ...BATCH_READ], consts: { ...consts, ...viewConsts(view), ...batchConsts(batch) },
+  }, { ...tensors, q, ...viewTensors(view, layer), batch: batch.tensor }, shape.heads + shape.kvHeads, { rowsPer: 1 });
 }
 
 /**
@@ -93,27 +108,40 @@ export function prefillTileRows({ heads, kvHeads }: AttentionShape): number {
   return Math.max(1, Math.floor(4 / (heads / kvHeads)));
 }
 
+function attentionConsts({ gpu }: Recorder, shape: AttentionShape, tileRows: number): Consts {
+  return {
+    HEADS: shape.heads, GROUP: shape.heads / shape.kvHeads, HEAD_DIM: shape.headDim, TILE_ROWS: tileRows, SCALE: f32(1 / Math.sqrt(shape.headDim)),
+    SUBGROUP: gpu.subgroupSize, WORKGROUP: gpu.family === "software" ? gpu.subgroupSize : 4 * gpu.subgroupSize,
+  };
+}
+
 /** out = softmax(q kᵀ / sqrt(headDim)) v over what each row may see. q, out: [M, heads · headDim] f32. The batch's tiles hold at most `tileRows` rows. */
 export function attention(
-  recorder: Recorder, operands: { q: Tensor; out: Tensor; view: KvView; batch: Batch }, shape: AttentionShape, layer: number, tileRows: number,
+  recorder: Recorder, { q, out, view, batch }: { q: Tensor; out: Tensor; view: KvView; batch: Batch }, shape: AttentionShape, layer: number, tileRows: number,
 ): void {
-  const { q, out, view, batch } = operands;
   match("attention", { q: [q, "M", shape.heads * shape.headDim], out: [out, "M", shape.heads * shape.headDim] });
-  const { subgroupSize, family } = recorder.gpu;
   recorder.run({
-    source: ATTENTION,
-    slots: [KV_SLOTS[view.format], TABLES, ...BATCH_READ],
-    consts: {
-      HEADS: shape.heads, GROUP: shape.heads / shape.kvHeads, HEAD_DIM: shape.headDim, TILE_ROWS: tileRows, SCALE: f32(1 / Math.sqrt(shape.headDim)),
-      SUBGROUP: subgroupSize, WORKGROUP: family === "software" ? subgroupSize : 4 * subgroupSize, ...viewConsts(view), ...batchConsts(batch),
-    },
+    source: ATTENTION, slots: [QUERY_READ, POOLS_READ, KV_SLOTS[view.format], TABLES, ...BATCH_READ],
+    consts: { ...attentionConsts(recorder, shape, tileRows), ...viewConsts(view), ...batchConsts(batch) },
   }, { q, out, ...viewTensors(view, layer), batch: batch.tensor }, shape.kvHeads, "tiles");
+}
+
+/** `append` and `attention` in one, for batches in which no two rows are of the same sequence. out: [M, heads · headDim] f32. */
+export function appendAndAttend(
+  recorder: Recorder, { projection, out, view, batch }: { projection: Projection; out: Tensor; view: KvView; batch: Batch }, shape: AttentionShape, layer: number,
+): void {
+  match("appendAndAttend", { out: [out, "M", shape.heads * shape.headDim] });
+  const { slots, consts, tensors } = rotation(recorder, projection, shape);
+  recorder.run({
+    source: ATTENTION, slots: [QUERY_ROTATE, ...slots, KV_SLOTS[view.format], TABLES, ...BATCH_READ],
+    consts: { ...consts, ...attentionConsts(recorder, shape, 1), ...viewConsts(view), ...batchConsts(batch) },
+  }, { ...tensors, out, ...viewTensors(view, layer), batch: batch.tensor }, shape.kvHeads, "tiles");
 }
 
 /** Copy entries moves[i] = (source, target) of both pools; moves: u32 [n, 2]. Sources and targets must not overlap. */
 export function gather(recorder: Recorder, { moves, view, headDim }: { moves: Tensor; view: KvView; headDim: number }): void {
   recorder.run({
-    source: GATHER, slots: [KV_SLOTS[view.format]], consts: { UNITS: headDim / 4, SUBGROUP: recorder.gpu.subgroupSize },
+    source: GATHER, slots: [KV_SLOTS[view.format], POOLS_WRITE], consts: { HEAD_DIM: headDim, SUBGROUP: recorder.gpu.subgroupSize },
   }, { moves, k_pool: view.kPool, v_pool: view.vPool }, 1, { rowsPer: 1 });
 }
 

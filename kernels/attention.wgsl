@@ -3,14 +3,10 @@
 // key and value once. Keys come SUBGROUP at a time: a lane scores one key for every query (so any head_dim fits), then all lanes add
 // up the values with their dimensions split among them. Softmax runs online in f32 (Milakov and Gimelshein 2018).
 // With several subgroups each takes every n-th group of keys, and their partial results are merged once, in index order.
-// q: [rows, HEADS, HEAD_DIM], out: the same.
-@group(0) @binding(0) var<storage, read> q: array<vec4f>;
-@group(0) @binding(1) var<storage, read_write> out: array<vec4f>;
-@group(0) @binding(3) var<storage, read> k_pool: array<kv4>;
-@group(0) @binding(4) var<storage, read> v_pool: array<kv4>;
+// A slot says where queries come from: rotated and appended before (query_read.wgsl), or here (query_rotate.wgsl).
+@group(0) @binding(1) var<storage, read_write> out: array<vec4f>; // [rows, HEADS, UNITS]
 
 const SUBGROUPS = WORKGROUP / SUBGROUP;
-const UNITS = HEAD_DIM / 4u; // vec4 per head
 const OWN = (UNITS + SUBGROUP - 1u) / SUBGROUP; // units of a lane: lane, lane + SUBGROUP, …
 const QUERIES = TILE_ROWS * GROUP;
 const LOWEST = -3.0e38;
@@ -19,11 +15,8 @@ var<workgroup> merge_max: array<f32, SUBGROUPS>;
 var<workgroup> merge_sum: array<f32, SUBGROUPS>;
 var<workgroup> merge_out: array<vec4f, SUBGROUPS * UNITS>;
 
-// Where query `i` of the tile (row i / GROUP, head i % GROUP of the group) stands in q and out. Rows past the tile repeat its first.
-fn query_at(first: u32, rows: u32, head: u32, i: u32) -> u32 {
-  let row = first + select(0u, i / GROUP, i / GROUP < rows);
-  return (row * HEADS + head * GROUP + i % GROUP) * UNITS;
-}
+// Row of query `i` of the tile; its head is the i % GROUP-th of the group. Rows past the tile repeat its first.
+fn query_row(first: u32, rows: u32, i: u32) -> u32 { return first + select(0u, i / GROUP, i / GROUP < rows); }
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
@@ -36,14 +29,18 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
   let before = lengths[table] + row_offset(first); // entries before the tile's first row
   let keys = before + rows; // entries its last row sees
 
+  append_own(first, head, table, local);
+
   var query: array<array<vec4f, OWN>, QUERIES>;
   var sum: array<array<vec4f, OWN>, QUERIES>;
   var top: array<f32, QUERIES>;
   var mass: array<f32, QUERIES>;
   for (var i = 0u; i < QUERIES; i++) {
-    let at = query_at(first, rows, head, i);
+    let row = query_row(first, rows, i);
+    let query_head = head * GROUP + i % GROUP;
+    let scale = query_scale(row, query_head, lane);
     for (var j = 0u; j < OWN; j++) {
-      query[i][j] = q[at + min(lane + j * SUBGROUP, UNITS - 1u)] * SCALE;
+      query[i][j] = query4(row, query_head, min(lane + j * SUBGROUP, UNITS - 1u), scale) * SCALE;
     }
     top[i] = LOWEST;
   }
@@ -82,7 +79,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
 
   for (var i = 0u; i < QUERIES; i++) {
     let stored = i / GROUP < rows;
-    let at = query_at(first, rows, head, i);
+    let at = (query_row(first, rows, i) * HEADS + head * GROUP + i % GROUP) * UNITS;
     if (SUBGROUPS == 1u) {
       for (var j = 0u; j < OWN; j++) {
         let unit = lane + j * SUBGROUP;

@@ -1,8 +1,8 @@
 // Copy cache entries: entry source[i] of both pools goes to entry target[i]. Blocks that survivors leave are given back by the host
 // only after it has chosen fresh ones for the targets, so no copy reads what another one writes. One subgroup per entry.
 @group(0) @binding(0) var<storage, read> moves: array<vec2u>; // source, target
-@group(0) @binding(1) var<storage, read_write> k_pool: array<kv4>; // [entries, UNITS]
-@group(0) @binding(2) var<storage, read_write> v_pool: array<kv4>;
+
+const UNITS = HEAD_DIM / 4u;
 
 @compute @workgroup_size(SUBGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {

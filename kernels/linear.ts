@@ -5,9 +5,10 @@
 
 import type { Consts, WgslFile } from "../engine/kernel.ts";
 import { f32, wgsl } from "../engine/kernel.ts";
-import type { GridY, Recorder } from "../engine/recorder.ts";
+import type { Gpu } from "../engine/gpu.ts";
+import { Recorder, submit, type GridY } from "../engine/recorder.ts";
 import { match } from "../engine/shape.ts";
-import type { Tensor } from "../engine/tensor.ts";
+import { reshape, type Tensor } from "../engine/tensor.ts";
 
 const file = (name: string): WgslFile => wgsl(new URL(name, import.meta.url));
 const MATVEC = file("./matvec.wgsl");
@@ -108,6 +109,32 @@ export function linear(recorder: Recorder, { x, weight, bias, norm, y }: LinearO
       ...(norm?.kind === "layer" && { weight_gain: slice(norm.weightGain, part.first, part.rows) }),
     }, gridX, gridY);
   }
+}
+
+/** A product that takes LayerNorm's input, not its output. */
+export interface NormedProduct { readonly weight: Weight; readonly bias: Tensor; readonly norm: InputNorm }
+
+/**
+ * Fold a LayerNorm into the product that follows it: W (norm(x)) + b needs W·gain and W·(norm's bias) + b, two products made once here.
+ * The norm's and the product's own bias are freed. Throws OutOfMemoryError.
+ */
+export async function foldLayerNorm(
+  gpu: Gpu, { weight, bias, norm, eps }: { weight: Weight; bias: Tensor | undefined; norm: { weight: Tensor; bias: Tensor }; eps: number },
+): Promise<NormedProduct> {
+  const { columns: K, rows: N } = weight;
+  const label = weight.parts[0]!.tensor.label;
+  const weightGain = await gpu.tensor("weights", [N], "f32", `${label} · gain`);
+  const folded = await gpu.tensor("weights", [N], "f32", `${label} · bias`);
+  const recorder = new Recorder(gpu);
+  const product = (x: Tensor, y: Tensor, own: Tensor | undefined): void => {
+    linear(recorder, { x: reshape(x, [1, K]), weight, bias: own, y: reshape(y, [1, N]) }, { rows: "one" });
+  };
+  product(norm.weight, weightGain, undefined);
+  product(norm.bias, folded, bias);
+  submit(gpu, await recorder.finish("fold a norm"), { rows: 1, tiles: 0 });
+  await gpu.sync();
+  for (const used of bias === undefined ? [norm.bias] : [norm.bias, bias]) gpu.destroyBuffer(used.buffer);
+  return { weight, bias: folded, norm: { kind: "layer", gain: norm.weight, eps, weightGain } };
 }
 
 interface Variant { readonly source: WgslFile; readonly extra: Consts; readonly scalarGain: boolean; readonly x: number; readonly y: GridY }

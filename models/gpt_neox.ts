@@ -7,14 +7,22 @@
 import type { Gpu } from "../engine/gpu.ts";
 import type { Recorder } from "../engine/recorder.ts";
 import type { Tensor } from "../engine/tensor.ts";
-import { append, attention, type QkvLayout } from "../kernels/attention.ts";
-import { linear } from "../kernels/linear.ts";
+import type { QkvLayout } from "../kernels/attention.ts";
+import { foldLayerNorm, linear, type NormedProduct, type Weight } from "../kernels/linear.ts";
 import { norm } from "../kernels/norm.ts";
 import type { ModelConfig } from "./config.ts";
-import type { Model, Step } from "./model.ts";
-import { loadWeights, type Declaration, type Loaded, type LoadWeightsOptions, type WeightSource } from "./weights.ts";
+import { attend, type Model, type Step } from "./step.ts";
+import { loadWeights, type Declaration, type LoadWeightsOptions, type WeightSource } from "./weights.ts";
 
-type GptNeoxWeights = Loaded<ReturnType<typeof declare>>;
+/** A layer with both norms folded into the products that follow them. */
+interface FoldedLayer {
+  readonly queryKeyValue: NormedProduct;
+  readonly denseHTo4h: NormedProduct;
+  readonly dense: Weight;
+  readonly denseBias: Tensor | undefined;
+  readonly dense4hToH: Weight;
+  readonly dense4hToHBias: Tensor;
+}
 
 function declare(w: Declaration, c: ModelConfig) {
   const { hiddenSize: C, intermediateSize: I, vocabSize: V } = c;
@@ -46,45 +54,35 @@ export async function loadGptNeox(gpu: Gpu, config: ModelConfig, source: WeightS
   const weights = await loadWeights(gpu, source, (w) => declare(w, config), {
     ...options, mayIgnore: config.tieEmbeddings ? ["embed_out.weight"] : [],
   });
+  const eps = config.normEps;
+  const layers = await Promise.all(weights.layers.map(async (w) => ({
+    queryKeyValue: await foldLayerNorm(gpu, { weight: w.queryKeyValue, bias: w.queryKeyValueBias, norm: w.inputLayernorm, eps }),
+    denseHTo4h: await foldLayerNorm(gpu, { weight: w.denseHTo4h, bias: w.denseHTo4hBias, norm: w.postAttentionLayernorm, eps }),
+    dense: w.dense, denseBias: w.denseBias, dense4hToH: w.dense4hToH, dense4hToHBias: w.dense4hToHBias,
+  })));
   const { headDim: D } = config;
   const qkv: QkvLayout = {
     width: 3 * config.hiddenSize, q: { first: 0, step: 3 * D }, k: { first: D, step: 3 * D }, v: { first: 2 * D, step: 3 * D },
   };
   return {
     config, qkv, embedding: weights.embedIn, head: weights.embedOut,
-    layers: (recorder, step) => { weights.layers.forEach((_, i) => { layer(recorder, config, weights, qkv, i, step); }); },
+    layers: (recorder, step) => { layers.forEach((w, i) => { layer(recorder, w, config, qkv, i, step); }); },
     finalNorm: (recorder, { activations: { x, normed }, batch }) => {
-      norm(recorder, { x, ...weights.finalLayerNorm, y: normed }, { kind: "layer", eps: config.normEps, sampledOf: batch });
+      norm(recorder, { x, ...weights.finalLayerNorm, y: normed }, { kind: "layer", eps, sampledOf: batch });
     },
   };
 }
 
-function layer(recorder: Recorder, c: ModelConfig, weights: GptNeoxWeights, qkvLayout: QkvLayout, index: number, step: Step): void {
-  const w = weights.layers[index]!;
-  const { rows, activations: { x, normed, qkv, inner } } = step;
+function layer(recorder: Recorder, w: FoldedLayer, c: ModelConfig, qkvLayout: QkvLayout, index: number, step: Step): void {
+  const { rows, activations: { x, qkv, attended, inner } } = step;
   const feedForward = (): void => {
-    layerNorm(w.postAttentionLayernorm);
-    linear(recorder, { x: normed, weight: w.denseHTo4h, bias: w.denseHTo4hBias, y: inner }, { rows, activation: c.activation === "gelu" ? "gelu" : "gelu_tanh" });
-  };
-  const layerNorm = (weight: { weight: Tensor; bias: Tensor }): void => {
-    norm(recorder, { x, ...weight, y: normed }, { kind: "layer", eps: c.normEps });
+    linear(recorder, { x, ...w.denseHTo4h, y: inner }, { rows, activation: c.activation === "gelu" ? "gelu" : "gelu_tanh" });
   };
 
-  layerNorm(w.inputLayernorm);
-  linear(recorder, { x: normed, weight: w.queryKeyValue, ...bias(w.queryKeyValueBias), y: qkv }, { rows });
+  linear(recorder, { x, ...w.queryKeyValue, y: qkv }, { rows });
   if (c.parallelResidual) feedForward(); // x + attention(norm₁ x) + mlp(norm₂ x): both branches read the same x
-  attend(recorder, c, qkvLayout, index, step);
-  linear(recorder, { x: step.activations.attended, weight: w.dense, ...bias(w.denseBias), y: x }, { rows, residual: true });
+  attend(recorder, step, c, qkvLayout, index);
+  linear(recorder, { x: attended, weight: w.dense, bias: w.denseBias, y: x }, { rows, residual: true });
   if (!c.parallelResidual) feedForward();
   linear(recorder, { x: inner, weight: w.dense4hToH, bias: w.dense4hToHBias, y: x }, { rows, residual: true });
-}
-
-function attend(recorder: Recorder, c: ModelConfig, layout: QkvLayout, index: number, step: Step): void {
-  const { view, batch, cosSin, tileRows, activations: { qkv, q, attended } } = step;
-  append(recorder, { qkv, q, cosSin, view, batch }, c, layout, index);
-  attention(recorder, { q, out: attended, view, batch }, c, index, tileRows);
-}
-
-function bias(tensor: Tensor | undefined): { bias?: Tensor } {
-  return tensor === undefined ? {} : { bias: tensor };
 }

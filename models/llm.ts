@@ -17,11 +17,12 @@ import { parseConfig, readConfig, type ModelConfig } from "./config.ts";
 import { checkLoadOptions, completeGenerateOptions } from "./generate_options.ts";
 import { Generator } from "./generator.ts";
 import { KvCache } from "./kv_cache.ts";
-import { loadModel, type Model } from "./model.ts";
+import { loadModel } from "./model.ts";
 import type { GenerateOptions, GenerateResult, LoadOptions, MemoryReport } from "./options.ts";
 import { presetConfig } from "./presets.ts";
 import { Request } from "./request.ts";
 import { Runner } from "./runner.ts";
+import type { Model } from "./step.ts";
 import type { WeightSource } from "./weights.ts";
 
 export interface ModelSource {

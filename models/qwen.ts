@@ -7,11 +7,11 @@
 import type { Gpu } from "../engine/gpu.ts";
 import type { Recorder } from "../engine/recorder.ts";
 import { reshape } from "../engine/tensor.ts";
-import { append, attention, type QkvLayout } from "../kernels/attention.ts";
+import type { QkvLayout } from "../kernels/attention.ts";
 import { linear } from "../kernels/linear.ts";
 import { norm } from "../kernels/norm.ts";
 import type { ModelConfig } from "./config.ts";
-import type { Model, Step } from "./model.ts";
+import { attend, type Model, type Step } from "./step.ts";
 import { loadWeights, type Declaration, type Loaded, type LoadWeightsOptions, type WeightSource } from "./weights.ts";
 
 type QwenWeights = Loaded<ReturnType<typeof declare>>;
@@ -66,16 +66,12 @@ export async function loadQwen(gpu: Gpu, config: ModelConfig, source: WeightSour
 
 function layer(recorder: Recorder, c: ModelConfig, weights: QwenWeights, layout: QkvLayout, index: number, step: Step): void {
   const w = weights.layers[index]!;
-  const { rows, view, batch, cosSin, tileRows, activations: { x, normed, qkv, q, attended, inner } } = step;
+  const { rows, activations: { x, qkv, attended, inner } } = step;
   const { normEps: eps } = c;
-  const headNorm = w.headNorm && { weights: reshape(w.headNorm, [2, c.headDim]), eps };
 
-  norm(recorder, { x, weight: w.inputLayernorm, y: normed }, { kind: "rms", eps });
-  linear(recorder, { x: normed, weight: w.qkv, ...(w.qkvBias && { bias: w.qkvBias }), y: qkv }, { rows });
-  append(recorder, { qkv, q, cosSin, view, batch, ...(headNorm && { headNorm }) }, c, layout, index);
-  attention(recorder, { q, out: attended, view, batch }, c, index, tileRows);
-  linear(recorder, { x: attended, weight: w.oProj, ...(w.oProjBias && { bias: w.oProjBias }), y: x }, { rows, residual: true });
-  norm(recorder, { x, weight: w.postAttentionLayernorm, y: normed }, { kind: "rms", eps });
-  linear(recorder, { x: normed, weight: w.gateUp, y: inner }, { rows });
+  linear(recorder, { x, norm: { kind: "rms", gain: w.inputLayernorm, eps }, weight: w.qkv, bias: w.qkvBias, y: qkv }, { rows });
+  attend(recorder, step, c, layout, index, w.headNorm && { weights: reshape(w.headNorm, [2, c.headDim]), eps });
+  linear(recorder, { x: attended, weight: w.oProj, bias: w.oProjBias, y: x }, { rows, residual: true });
+  linear(recorder, { x, norm: { kind: "rms", gain: w.postAttentionLayernorm, eps }, weight: w.gateUp, y: inner }, { rows });
   linear(recorder, { x: inner, weight: w.downProj, y: x }, { rows, residual: true });
 }

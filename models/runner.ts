@@ -14,13 +14,11 @@ import { embed } from "../kernels/embed.ts";
 import { linear, rowsClass, type RowsClass } from "../kernels/linear.ts";
 import { packSampling, sample, SAMPLING_WORDS, type SamplingParams } from "../kernels/sample.ts";
 import type { KvCache } from "./kv_cache.ts";
-import type { Activations, Model, Step } from "./model.ts";
 import { cosSinTable } from "./rope.ts";
+import type { Activations, Model, Phase, Step } from "./step.ts";
 
 /** Decode steps that may be in flight, which is also how many steps back a sampled token is kept on the GPU. */
 export const MAX_IN_FLIGHT = 8;
-
-type Phase = "prefill" | "decode";
 
 /** Rows sampled in one pass at most, also the rows of logits that are kept: all sequences of a batch, or a slice of `logits`. */
 export interface RunnerOptions { readonly rows: number; readonly samples: number; readonly maxModelLen: number }
@@ -211,7 +209,7 @@ export class Runner {
 
   #stepOf(phase: Phase, rows: RowsClass): Step {
     const tileRows = phase === "prefill" ? prefillTileRows(this.#model.config) : 1;
-    return { batch: this.#batch, view: this.#cache.view, cosSin: this.#cosSin, rows, tileRows, activations: this.#activations };
+    return { batch: this.#batch, view: this.#cache.view, cosSin: this.#cosSin, rows, phase, tileRows, activations: this.#activations };
   }
 
   #layers(phase: Phase, rows: RowsClass): Promise<Recording> {

@@ -48,19 +48,24 @@ export interface LinearTwin {
   /** [N] */
   readonly bias?: Numbers;
   readonly activation?: Activation;
+  /** First output that the activation acts on. Default 0. */
+  readonly activationFrom?: number;
   /** [rows, N], added last. */
   readonly residual?: Numbers;
 }
 
-/** y = act(W x + b) + residual, or silu(gate x) · (up x) (SwiGLU, Shazeer 2020) for a gated weight. Returns [rows, N]. */
-export function linear({ x, rows, K, weight, up, bias, activation = "none", residual }: LinearTwin): Float64Array {
+/**
+ * y = act(W x + b) + residual, or silu(gate x) · (up x) (SwiGLU, Shazeer 2020) for a gated weight. A norm of the input is
+ * `norm` of x beforehand. Returns [rows, N].
+ */
+export function linear({ x, rows, K, weight, up, bias, activation = "none", activationFrom = 0, residual }: LinearTwin): Float64Array {
   const N = weight.length / K;
   const y = new Float64Array(rows * N);
   for (let m = 0; m < rows; m++) {
     for (let n = 0; n < N; n++) {
       const sum = dot(x, m * K, weight, n * K, K);
       y[m * N + n] = up === undefined
-        ? activations[activation](sum + (bias?.[n] ?? 0)) + (residual?.[m * N + n] ?? 0)
+        ? activations[n < activationFrom ? "none" : activation](sum + (bias?.[n] ?? 0)) + (residual?.[m * N + n] ?? 0)
         : silu(sum) * dot(x, m * K, up, n * K, K);
     }
   }

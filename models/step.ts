@@ -1,0 +1,69 @@
+/**
+ * What every architecture gives the engine, and what a forward pass is given: prefill, decode and the verify pass of speculation are the
+ * same forward with different row counts, and nothing that depends on a position is hidden in a model.
+ */
+
+import type { Recorder } from "../engine/recorder.ts";
+import type { Tensor } from "../engine/tensor.ts";
+import { append, appendAndAttend, attention, type KvView, type Projection, type QkvLayout } from "../kernels/attention.ts";
+import type { Batch } from "../kernels/batch.ts";
+import type { RowsClass, Weight } from "../kernels/linear.ts";
+import type { ModelConfig } from "./config.ts";
+
+/** A model with its weights on the GPU. */
+export interface Model {
+  readonly config: ModelConfig;
+  readonly qkv: QkvLayout;
+  readonly embedding: Weight;
+  /** [vocab, hidden]: the embedding again when the two are tied. */
+  readonly head: Weight;
+  /** Every layer, from embedded tokens in `x` to the residual stream in `x`. */
+  layers(recorder: Recorder, step: Step): void;
+  /** normed[i] = final norm of the row of sample i. */
+  finalNorm(recorder: Recorder, step: Step): void;
+}
+
+export type Phase = "prefill" | "decode";
+
+/** The operands of one forward pass. All activations are f32 with room for the same number of rows. */
+export interface Step {
+  readonly batch: Batch;
+  readonly view: KvView;
+  /** cos and sin of every position and rotating pair: [positions, rotaryDims / 2, 2]. */
+  readonly cosSin: Tensor;
+  readonly rows: RowsClass;
+  /** In decoding no two rows are of the same sequence. */
+  readonly phase: Phase;
+  /** Most rows of one sequence that attend together. */
+  readonly tileRows: number;
+  readonly activations: Activations;
+}
+
+export interface Activations {
+  /** Residual stream [M, hidden]. */
+  readonly x: Tensor;
+  /** Final norm of the sampled rows [M, hidden]. */
+  readonly normed: Tensor;
+  /** Fused projection [M, qkv.width]. */
+  readonly qkv: Tensor;
+  /** Rotated queries [M, heads · headDim]. */
+  readonly q: Tensor;
+  /** Output of attention [M, heads · headDim]. */
+  readonly attended: Tensor;
+  /** Inside of the feed-forward layer [M, intermediate]. */
+  readonly inner: Tensor;
+}
+
+/** attended = attention of the rows in qkv, which also join the cache. */
+export function attend(
+  recorder: Recorder, { view, batch, cosSin, tileRows, phase, activations: { qkv, q, attended } }: Step, config: ModelConfig, layout: QkvLayout, layer: number,
+  headNorm?: Projection["headNorm"],
+): void {
+  const projection: Projection = { qkv, layout, cosSin, headNorm };
+  if (phase === "decode") {
+    appendAndAttend(recorder, { projection, out: attended, view, batch }, config, layer);
+    return;
+  }
+  append(recorder, { projection, q, view, batch }, config, layer);
+  attention(recorder, { q, out: attended, view, batch }, config, layer, tileRows);
+}

@@ -78,7 +78,10 @@ export class Gpu {
       throw new GpuError(`adapter ${description} varies its subgroup size between ${min} and ${max} and cannot be told to keep ${this.subgroupSize}`);
     }
     this.pipelines = new PipelineCache(this);
-    device.addEventListener("uncapturederror", (event) => { this.#latch(asError((event as GPUUncapturedErrorEvent).error)); });
+    device.addEventListener("uncapturederror", (event) => {
+      event.preventDefault(); // else Dawn prints it too, whoever catches ours
+      this.#latch(asError((event as GPUUncapturedErrorEvent).error));
+    });
     void device.lost.then((info) => {
       if (info.reason !== "destroyed") this.#latch(new DeviceLostError(`the GPU device was lost: ${info.message}`));
     });

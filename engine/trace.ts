@@ -7,7 +7,7 @@ export type TraceEvent =
   | { readonly type: "prefill"; readonly sequences: readonly number[]; readonly rows: number }
   | { readonly type: "decode"; readonly sequences: readonly number[]; readonly steps: number }
   | { readonly type: "admitted"; readonly sequence: number; readonly promptTokens: number }
-  | { readonly type: "preempted"; readonly sequence: number; readonly freedBlocks: number }
+  | { readonly type: "preempted"; readonly count: number; readonly total: number }
   | { readonly type: "finished"; readonly sequence: number; readonly reason: string; readonly tokens: number }
   | { readonly type: "kept"; readonly slot: number; readonly layer: number; readonly kept: number; readonly freedBlocks: number };
 

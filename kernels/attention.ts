@@ -108,33 +108,38 @@ export function prefillTileRows({ heads, kvHeads }: AttentionShape): number {
   return Math.max(1, Math.floor(4 / (heads / kvHeads)));
 }
 
-function attentionConsts({ gpu }: Recorder, shape: AttentionShape, tileRows: number): Consts {
+function attentionConsts({ gpu }: Recorder, out: Tensor, shape: AttentionShape, tileRows: number): Consts {
+  const [, columns] = out.shape as readonly [number, number];
+  if (columns < shape.heads * shape.headDim || columns % 4 !== 0) throw new Error(`attention: out has ${columns} columns for ${shape.heads} heads of ${shape.headDim}`);
   return {
+    OUT: columns / 4,
     HEADS: shape.heads, GROUP: shape.heads / shape.kvHeads, HEAD_DIM: shape.headDim, TILE_ROWS: tileRows, SCALE: f32(1 / Math.sqrt(shape.headDim)),
     SUBGROUP: gpu.subgroupSize, WORKGROUP: gpu.family === "software" ? gpu.subgroupSize : 4 * gpu.subgroupSize,
   };
 }
 
-/** out = softmax(q kᵀ / sqrt(headDim)) v over what each row may see. q, out: [M, heads · headDim] f32. The batch's tiles hold at most `tileRows` rows. */
+/**
+ * out = softmax(q kᵀ / sqrt(headDim)) v over what each row may see. q: [M, heads · headDim] f32; out: the same, or wider rows of which it
+ * fills the first columns. The batch's tiles hold at most `tileRows` rows.
+ */
 export function attention(
   recorder: Recorder, { q, out, view, batch }: { q: Tensor; out: Tensor; view: KvView; batch: Batch }, shape: AttentionShape, layer: number, tileRows: number,
 ): void {
-  match("attention", { q: [q, "M", shape.heads * shape.headDim], out: [out, "M", shape.heads * shape.headDim] });
+  match("attention", { q: [q, "M", shape.heads * shape.headDim], out: [out, "M", "columns"] });
   recorder.run({
     source: ATTENTION, slots: [QUERY_READ, POOLS_READ, KV_SLOTS[view.format], TABLES, ...BATCH_READ],
-    consts: { ...attentionConsts(recorder, shape, tileRows), ...viewConsts(view), ...batchConsts(batch) },
+    consts: { ...attentionConsts(recorder, out, shape, tileRows), ...viewConsts(view), ...batchConsts(batch) },
   }, { q, out, ...viewTensors(view, layer), batch: batch.tensor }, shape.kvHeads, "tiles");
 }
 
-/** `append` and `attention` in one, for batches in which no two rows are of the same sequence. out: [M, heads · headDim] f32. */
+/** `append` and `attention` in one, for batches in which no two rows are of the same sequence. */
 export function appendAndAttend(
   recorder: Recorder, { projection, out, view, batch }: { projection: Projection; out: Tensor; view: KvView; batch: Batch }, shape: AttentionShape, layer: number,
 ): void {
-  match("appendAndAttend", { out: [out, "M", shape.heads * shape.headDim] });
   const { slots, consts, tensors } = rotation(recorder, projection, shape);
   recorder.run({
     source: ATTENTION, slots: [QUERY_ROTATE, ...slots, KV_SLOTS[view.format], TABLES, ...BATCH_READ],
-    consts: { ...consts, ...attentionConsts(recorder, shape, 1), ...viewConsts(view), ...batchConsts(batch) },
+    consts: { ...consts, ...attentionConsts(recorder, out, shape, 1), ...viewConsts(view), ...batchConsts(batch) },
   }, { ...tensors, out, ...viewTensors(view, layer), batch: batch.tensor }, shape.kvHeads, "tiles");
 }
 

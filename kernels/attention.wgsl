@@ -4,7 +4,7 @@
 // up the values with their dimensions split among them. Softmax runs online in f32 (Milakov and Gimelshein 2018).
 // With several subgroups each takes every n-th group of keys, and their partial results are merged once, in index order.
 // A slot says where queries come from: rotated and appended before (query_read.wgsl), or here (query_rotate.wgsl).
-@group(0) @binding(1) var<storage, read_write> out: array<vec4f>; // [rows, HEADS, UNITS]
+@group(0) @binding(1) var<storage, read_write> out: array<vec4f>; // rows of OUT vec4 that begin with [HEADS, UNITS]
 
 const SUBGROUPS = WORKGROUP / SUBGROUP;
 const OWN = (UNITS + SUBGROUP - 1u) / SUBGROUP; // units of a lane: lane, lane + SUBGROUP, …
@@ -79,7 +79,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
 
   for (var i = 0u; i < QUERIES; i++) {
     let stored = i / GROUP < rows;
-    let at = (query_row(first, rows, i) * HEADS + head * GROUP + i % GROUP) * UNITS;
+    let at = query_row(first, rows, i) * OUT + (head * GROUP + i % GROUP) * UNITS;
     if (SUBGROUPS == 1u) {
       for (var j = 0u; j < OWN; j++) {
         let unit = lane + j * SUBGROUP;

@@ -3,6 +3,7 @@
  * more rows a matrix-matrix kernel of the device's family. The weight format is a slot (kernels/formats), so no kernel knows it.
  */
 
+import { DTYPE_BYTES } from "../engine/dtype.ts";
 import type { Consts, WgslFile } from "../engine/kernel.ts";
 import { f32, wgsl } from "../engine/kernel.ts";
 import type { Gpu } from "../engine/gpu.ts";
@@ -14,9 +15,11 @@ const file = (name: string): WgslFile => wgsl(new URL(name, import.meta.url));
 const MATVEC = file("./matvec.wgsl");
 const MATMUL_BROADCAST = file("./matmul_broadcast.wgsl");
 const MATMUL_TILED = file("./matmul_tiled.wgsl");
-const STORE = [file("./store.wgsl"), file("./activation.wgsl")];
-const BIAS = file("./formats/bias.wgsl");
-const NO_BIAS = file("./formats/no_bias.wgsl");
+const STORE = [file("./output/store.wgsl"), file("./output/activation.wgsl")];
+const ONE_OUTPUT = file("./output/one.wgsl");
+const TWO_OUTPUTS = file("./output/two.wgsl");
+const BIAS = file("./output/bias.wgsl");
+const NO_BIAS = file("./output/no_bias.wgsl");
 const INPUT_NORM = file("./input/norm.wgsl");
 const GAIN = file("./input/gain.wgsl");
 const GAIN_SCALAR = file("./input/gain_scalar.wgsl");
@@ -48,7 +51,7 @@ export const ACTIVATIONS = { none: 0, gelu: 1, gelu_tanh: 2 } as const;
 export type Activation = keyof typeof ACTIVATIONS;
 
 /**
- * A norm of the input that is made part of the product. `gain`: [K]. For LayerNorm `weightGain` [N] is W·gain, and the product's bias
+ * A norm of the input that is made part of the product. `gain`: [K], or [2, K] where the product is split in two (`second`). For LayerNorm `weightGain` [N] is W·gain, and the product's bias
  * must be W·(norm's bias) + its own bias; `foldLayerNorm` makes both.
  */
 export type InputNorm =
@@ -64,7 +67,12 @@ export interface LinearOperands {
   readonly norm?: InputNorm | undefined;
   /** [M, columns of the buffer] f32. */
   readonly y: Tensor;
+  /** Outputs from `from` on, which is a multiple of SPLIT_STEP, go to columns `first` … of another y; their norm is the second row of gain. */
+  readonly second?: { readonly from: number; readonly y: Tensor; readonly first: number } | undefined;
 }
+
+/** Outputs that one workgroup makes at most: where two products in one dispatch may part. */
+export const SPLIT_STEP = 64;
 
 export interface LinearOptions {
   readonly rows: RowsClass;
@@ -83,13 +91,15 @@ export interface LinearOptions {
  * y = act(W norm(x) + b), with x: [M, K], W: [N, K], y: [M, N]. M is the capacity of the buffers, of which a step uses its first rows; it
  * is a multiple of 8, since products work on whole tiles. A gated weight gives silu(gate x) · (up x) and takes no bias.
  */
-export function linear(recorder: Recorder, { x, weight, bias, norm, y }: LinearOperands, options: LinearOptions): void {
+export function linear(recorder: Recorder, { x, weight, bias, norm, y, second }: LinearOperands, options: LinearOptions): void {
   const { rows, activation = "none", activationFrom = 0, residual = false, xFirst = 0, yFirst = 0 } = options;
   const { columns: K, rows: N } = weight;
-  const { M, X, Y } = match("linear", { x: [x, "M", "X"], y: [y, "M", "Y"], ...(bias && { bias: [bias, N] }), ...(norm && { gain: [norm.gain, K] }) });
-  if (xFirst + K > X! || yFirst + N > Y!) {
+  const { M, X, Y } = match("linear", { x: [x, "M", "X"], y: [y, "M", "Y"], ...(bias && { bias: [bias, N] }), ...(norm && { gain: second ? [norm.gain, 2, K] : [norm.gain, K] }) });
+  const split = second?.from ?? N;
+  if (xFirst + K > X! || yFirst + split > Y! || (second && second.first + N - split > second.y.shape[1]!)) {
     throw new Error(`linear: ${weight.parts[0]!.tensor.label} maps ${K} to ${N}, but x has ${X} columns from ${xFirst} and y ${Y} from ${yFirst}`);
   }
+  if (second && (split % SPLIT_STEP !== 0 || residual || weight.gated)) throw new Error(`linear: a product cannot be split at output ${split}`);
   if ((M! % 8 !== 0 && rows !== "one") || K % 8 !== 0 || xFirst % 4 !== 0 || X! % 4 !== 0) {
     throw new Error(`linear: x comes in multiples of 8 rows and columns, but is [${M}, ${K}] from column ${xFirst} of ${X}`);
   }
@@ -98,14 +108,15 @@ export function linear(recorder: Recorder, { x, weight, bias, norm, y }: LinearO
     const consts: Consts = {
       K, N: part.rows, M: M!, X_STRIDE: X!, X_FIRST: xFirst, Y_STRIDE: Y!, Y_FIRST: yFirst + part.first, SUBGROUP: recorder.gpu.subgroupSize,
       GATED: weight.gated, RESIDUAL: residual, ACTIVATION: ACTIVATIONS[activation], ACTIVATION_FROM: Math.max(0, activationFrom - part.first),
+      SPLIT: Math.min(Math.max(0, split - part.first), part.rows), ...(second && { Y2_STRIDE: second.y.shape[1]!, Y2_FIRST: second.first + Math.max(0, part.first - split) }),
       NORM: norm === undefined ? 0 : norm.kind === "rms" ? 1 : 2, EPS: f32(norm?.eps ?? 0), ...extra,
     };
     const slots = [
-      WEIGHT_SLOTS[part.tensor.dtype as keyof typeof WEIGHT_SLOTS], bias === undefined ? NO_BIAS : BIAS, ...STORE,
+      WEIGHT_SLOTS[part.tensor.dtype as keyof typeof WEIGHT_SLOTS], bias === undefined ? NO_BIAS : BIAS, ...STORE, second ? TWO_OUTPUTS : ONE_OUTPUT,
       INPUT_NORM, norm === undefined ? NO_GAIN : scalarGain ? GAIN_SCALAR : GAIN, norm?.kind === "layer" ? WEIGHT_GAIN : NO_WEIGHT_GAIN,
     ];
     recorder.run({ source, slots, consts }, {
-      x, y, weight: part.tensor, ...(bias && { bias: slice(bias, part.first, part.rows) }), ...(norm && { gain: norm.gain }),
+      x, y, ...(second && { y2: second.y }), weight: part.tensor, ...(bias && { bias: slice(bias, part.first, part.rows) }), ...(norm && { gain: norm.gain }),
       ...(norm?.kind === "layer" && { weight_gain: slice(norm.weightGain, part.first, part.rows) }),
     }, gridX, gridY);
   }
@@ -114,27 +125,42 @@ export function linear(recorder: Recorder, { x, weight, bias, norm, y }: LinearO
 /** A product that takes LayerNorm's input, not its output. */
 export interface NormedProduct { readonly weight: Weight; readonly bias: Tensor; readonly norm: InputNorm }
 
+/** Outputs `rows` of a product (in order) that read one LayerNorm: its gain and bias [K], and the outputs' own bias. */
+export interface NormedRows { readonly rows: number; readonly gain: Tensor; readonly normBias: Tensor; readonly bias: Tensor | undefined }
+
 /**
- * Fold a LayerNorm into the product that follows it: W (norm(x)) + b needs W·gain and W·(norm's bias) + b, two products made once here.
- * The norm's and the product's own bias are freed. Throws OutOfMemoryError.
+ * Fold LayerNorms into the product that follows them: W norm(x) + b needs W·gain and W·(norm's bias) + b, made once here. Several
+ * sections of rows may have norms of their own (`gain` of the product is then theirs together). Throws OutOfMemoryError.
  */
-export async function foldLayerNorm(
-  gpu: Gpu, { weight, bias, norm, eps }: { weight: Weight; bias: Tensor | undefined; norm: { weight: Tensor; bias: Tensor }; eps: number },
-): Promise<NormedProduct> {
-  const { columns: K, rows: N } = weight;
-  const label = weight.parts[0]!.tensor.label;
-  const weightGain = await gpu.tensor("weights", [N], "f32", `${label} · gain`);
-  const folded = await gpu.tensor("weights", [N], "f32", `${label} · bias`);
+export async function foldLayerNorms(gpu: Gpu, weight: Weight, gain: Tensor, eps: number, sections: readonly NormedRows[]): Promise<NormedProduct> {
+  const { label } = weight.parts[0]!.tensor;
+  const weightGain = await gpu.tensor("weights", [weight.rows], "f32", `${label} · gain`);
+  const folded = await gpu.tensor("weights", [weight.rows], "f32", `${label} · bias`);
   const recorder = new Recorder(gpu);
-  const product = (x: Tensor, y: Tensor, own: Tensor | undefined): void => {
-    linear(recorder, { x: reshape(x, [1, K]), weight, bias: own, y: reshape(y, [1, N]) }, { rows: "one" });
-  };
-  product(norm.weight, weightGain, undefined);
-  product(norm.bias, folded, bias);
+  let first = 0;
+  for (const { rows, gain: sectionGain, normBias, bias } of sections) {
+    const section = sliceRows(weight, first, rows);
+    const product = (x: Tensor, y: Tensor, own: Tensor | undefined): void => {
+      linear(recorder, { x: reshape(x, [1, weight.columns]), weight: section, bias: own, y: reshape(slice(y, first, rows), [1, rows]) }, { rows: "one" });
+    };
+    product(sectionGain, weightGain, undefined);
+    product(normBias, folded, bias);
+    first += rows;
+  }
   submit(gpu, await recorder.finish("fold a norm"), { rows: 1, tiles: 0 });
-  await gpu.sync();
-  for (const used of bias === undefined ? [norm.bias] : [norm.bias, bias]) gpu.destroyBuffer(used.buffer);
-  return { weight, bias: folded, norm: { kind: "layer", gain: norm.weight, eps, weightGain } };
+  return { weight, bias: folded, norm: { kind: "layer", gain, eps, weightGain } };
+}
+
+/** Rows first … first + count − 1 of a weight that is not gated, as a view. */
+function sliceRows(weight: Weight, first: number, count: number): Weight {
+  if (first === 0 && count === weight.rows) return weight;
+  const parts = weight.parts.flatMap(({ tensor, first: start, rows }) => {
+    const [from, to] = [Math.max(first, start), Math.min(first + count, start + rows)];
+    if (from >= to) return [];
+    const offset = tensor.offset + (from - start) * weight.columns * DTYPE_BYTES[tensor.dtype];
+    return [{ tensor: { ...tensor, offset, shape: [to - from, weight.columns] }, first: from - first, rows: to - from }];
+  });
+  return { ...weight, rows: count, parts };
 }
 
 interface Variant { readonly source: WgslFile; readonly extra: Consts; readonly scalarGain: boolean; readonly x: number; readonly y: GridY }

@@ -54,6 +54,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let row0 = min(n0, N - 1u);
   let row1 = select(min(n1, N - 1u), N + row0, GATED);
   let k_lane = lane % 8u;
+  let gain_at = gain_start(n0 - lane) * 4u;
   // Σ x and Σ x² of rows 0–3 and 4–7.
   var total = vec4f();
   var total_more = vec4f();
@@ -65,7 +66,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     var b = vec4f();
     if (ROWS > 4u) { b = vec4f(x[at + 4u * X_STRIDE], x[at + 5u * X_STRIDE], x[at + 6u * X_STRIDE], x[at + 7u * X_STRIDE]); }
     if (NORM != 0u) {
-      let g = gain1(k * 8u + k_lane);
+      let g = gain1(gain_at + k * 8u + k_lane);
       total += a;
       squares = fma(a, a, squares);
       a *= g;

@@ -26,6 +26,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
   let x_row = min(m + load_row, M - 1u);
   let w_row = weight_row(group.x, load_row);
   var seen = vec2f(); // Σ x, Σ x²
+  let gain_at = gain_start(group.x * TILE);
   for (var k = 0u; k < K; k += DEPTH) {
     var a = vec4f();
     var b = vec4f();
@@ -33,7 +34,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
       a = x[(x_row * X_STRIDE + X_FIRST + k + load_k) / 4u];
       if (NORM != 0u) {
         seen += vec2f(dot(a, vec4f(1.0)), dot(a, a));
-        a *= gain4((k + load_k) / 4u);
+        a *= gain4(gain_at + (k + load_k) / 4u);
       }
       let w = weight8(w_row, (k + load_k) / 8u);
       b = select(w.lo, w.hi, load_k % 8u == 4u);

@@ -29,13 +29,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
   var sum = vec4f(); // rows 0–3
   var more = vec4f(); // rows 4–7
   var moments = vec2f(); // Σ x, Σ x²
+  let gain_at = gain_start(first);
   for (var k = lane; k < K / 8u; k += SUBGROUP) {
     var lo = x[X_FIRST / 4u + k * 2u];
     var hi = x[X_FIRST / 4u + k * 2u + 1u];
     if (NORM != 0u) {
       moments += vec2f(dot(lo + hi, vec4f(1.0)), dot(lo, lo) + dot(hi, hi));
-      lo *= gain4(k * 2u);
-      hi *= gain4(k * 2u + 1u);
+      lo *= gain4(gain_at + k * 2u);
+      hi *= gain4(gain_at + k * 2u + 1u);
     }
     sum += vec4f(dot8(weight8(row0, k), lo, hi), dot8(weight8(row1, k), lo, hi), dot8(weight8(row2, k), lo, hi), dot8(weight8(row3, k), lo, hi));
     if (ROWS > 4u) {

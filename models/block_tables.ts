@@ -49,6 +49,8 @@ export class BlockTables {
   readonly #newest: Uint32Array;
   /** [slots] tokens seen; null while the slot is closed. */
   readonly #positions: (number | null)[];
+  /** Entries in use over all tables: the sum of `lengths`. */
+  #live = 0;
   readonly #dirtyIds = new DirtyRange();
   readonly #dirtyLengths = new DirtyRange();
 
@@ -133,6 +135,7 @@ export class BlockTables {
       this.lengths[table]! += tokens;
       this.#newest[table]! += tokens;
     }
+    this.#live += tokens * (end - first);
     this.#positions[slot] = this.position(slot) + tokens;
     if (!onGpu) this.#dirtyLengths.add(first, end);
   }
@@ -183,6 +186,7 @@ export class BlockTables {
         source[copied] = this.#physical(this.#held(table), entry);
         target[copied++] = this.#physical(blocks, i);
       });
+      this.#live += entries.length - this.lengths[table]!;
       this.lengths[table] = entries.length;
       this.pool.release(this.#held(table));
       this.#hold(table, 0, blocks);
@@ -198,13 +202,15 @@ export class BlockTables {
 
   /** Entries that hold a token, entries in blocks taken, and the part of the latter that holds none (0 when nothing is taken). */
   usage(): { liveTokens: number; reservedTokens: number; waste: number } {
-    const liveTokens = this.lengths.reduce((sum, n) => sum + n, 0);
-    const reservedTokens = this.#blocks.reduce((sum, n) => sum + n, 0) * this.blockSize;
+    const liveTokens = this.#live;
+    const reservedTokens = this.pool.used * this.blockSize;
     return { liveTokens, reservedTokens, waste: reservedTokens === 0 ? 0 : 1 - liveTokens / reservedTokens };
   }
 
   /** Throws unless every block in use belongs to exactly one table and every length fits its blocks. For tests; walks all tables. */
   check(): void {
+    const live = this.lengths.reduce((sum, n) => sum + n, 0);
+    if (live !== this.#live) throw new Error(`tables hold ${live} entries, but ${this.#live} are counted`);
     const owner = new Map<number, number>();
     for (let table = 0; table < this.lengths.length; table++) {
       const slot = Math.floor(table / (this.layers * this.kvHeads));
@@ -255,6 +261,7 @@ export class BlockTables {
     this.pool.release(this.#held(table).subarray(blocks));
     this.#blocks[table] = blocks;
     this.#newest[table] = Math.max(0, this.#newest[table]! - (this.lengths[table]! - length));
+    this.#live += length - this.lengths[table]!;
     this.lengths[table] = length;
   }
 

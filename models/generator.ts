@@ -17,12 +17,12 @@ import type { Sequence } from "./sequence.ts";
 
 export interface GeneratorOptions { readonly maxSequences: number; readonly prefillChunk: number; readonly maxModelLen: number }
 
-/** The most the cache has held since the start: entries taken and, at that moment, entries in use. */
-export interface CachePeak { blocks: number; reservedTokens: number; liveTokens: number }
+/** How the cache has been used since the start: the most blocks taken, and sums over the forward passes of entries taken and entries in use. */
+export interface CacheUse { peakBlocks: number; passes: number; reservedTokens: number; liveTokens: number }
 
 export class Generator {
   readonly scheduler: Scheduler;
-  readonly peak: CachePeak = { blocks: 0, reservedTokens: 0, liveTokens: 0 };
+  readonly cacheUse: CacheUse = { peakBlocks: 0, passes: 0, reservedTokens: 0, liveTokens: 0 };
   readonly #gpu: Gpu;
   readonly #cache: KvCache;
   readonly #runner: Runner;
@@ -64,9 +64,12 @@ export class Generator {
     this.#onGpu = [];
     try {
       for (;;) {
+        const { preemptions } = this.scheduler;
         const plan = this.scheduler.schedule({ lookahead: MAX_IN_FLIGHT });
+        const count = this.scheduler.preemptions - preemptions;
+        if (count > 0) this.#gpu.trace.emit(() => ({ type: "preempted", count, total: this.scheduler.preemptions }));
         if (plan === null) break;
-        this.#notePeak();
+        this.#noteCacheUse(plan.kind === "decode" ? plan.steps : 1);
         this.#cache.sync();
         if (plan.kind === "prefill") await this.#prefill(plan);
         else await this.#decode(plan);
@@ -142,11 +145,13 @@ export class Generator {
     request.fail(error);
   }
 
-  #notePeak(): void {
-    const { pool } = this.#cache.tables;
-    if (pool.used <= this.peak.blocks) return;
+  #noteCacheUse(passes: number): void {
     const { liveTokens, reservedTokens } = this.#cache.tables.usage();
-    Object.assign(this.peak, { blocks: pool.used, liveTokens, reservedTokens });
+    const use = this.cacheUse;
+    use.peakBlocks = Math.max(use.peakBlocks, this.#cache.tables.pool.used);
+    use.passes += passes;
+    use.reservedTokens += passes * reservedTokens;
+    use.liveTokens += passes * liveTokens;
   }
 }
 

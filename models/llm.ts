@@ -48,9 +48,9 @@ export interface CacheStats {
   readonly blocksTotal: number;
   readonly blocksUsed: number;
   readonly peakBlocksUsed: number;
-  /** Token entries (of one KV head of one layer) at the peak: in use, and taken. */
-  readonly liveTokens: number;
-  readonly reservedTokens: number;
+  /** Token entries (of one KV head of one layer) in use and taken, on average over the forward passes so far; 0 before the first. */
+  readonly meanLiveTokens: number;
+  readonly meanReservedTokens: number;
   readonly preemptions: number;
 }
 
@@ -212,10 +212,11 @@ export class LLM {
 
   cacheStats(): CacheStats {
     const { tables } = this.#cache;
-    const { peak, scheduler } = this.#generator;
+    const { cacheUse, scheduler } = this.#generator;
+    const passes = Math.max(1, cacheUse.passes);
     return {
-      blockSize: tables.blockSize, blocksTotal: tables.pool.total, blocksUsed: tables.pool.used, peakBlocksUsed: peak.blocks,
-      liveTokens: peak.liveTokens, reservedTokens: peak.reservedTokens, preemptions: scheduler.preemptions,
+      blockSize: tables.blockSize, blocksTotal: tables.pool.total, blocksUsed: tables.pool.used, peakBlocksUsed: cacheUse.peakBlocks,
+      meanLiveTokens: cacheUse.liveTokens / passes, meanReservedTokens: cacheUse.reservedTokens / passes, preemptions: scheduler.preemptions,
     };
   }
 

@@ -56,7 +56,7 @@ export async function loadQwen(gpu: Gpu, config: ModelConfig, source: WeightSour
     q: { first: 0, step: D }, k: { first: heads * D, step: D }, v: { first: (heads + kvHeads) * D, step: D },
   };
   return {
-    config, qkv, embedding: weights.embedTokens, head: weights.lmHead,
+    config, qkv, attendedColumns: heads * D, innerColumns: config.intermediateSize, embedding: weights.embedTokens, head: weights.lmHead,
     layers: (recorder, step) => { weights.layers.forEach((_, i) => { layer(recorder, config, weights, qkv, i, step); }); },
     finalNorm: (recorder, { activations: { x, normed }, batch }) => {
       norm(recorder, { x, weight: weights.norm, y: normed }, { kind: "rms", eps, sampledOf: batch });

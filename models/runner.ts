@@ -43,11 +43,11 @@ export class Runner {
 
   static async create(gpu: Gpu, model: Model, cache: KvCache, options: RunnerOptions): Promise<Runner> {
     const rows = Math.ceil(options.rows / 8) * 8, samples = Math.ceil(options.samples / 8) * 8;
-    const { hiddenSize, heads, headDim, intermediateSize, vocabSize } = model.config;
+    const { hiddenSize, heads, headDim, vocabSize } = model.config;
     const f32 = (columns: number, label: string): Promise<Tensor> => gpu.tensor("activations", [rows, columns], "f32", label);
     const activations: Activations = {
       x: await f32(hiddenSize, "x"), normed: await f32(hiddenSize, "normed"), qkv: await f32(model.qkv.width, "qkv"),
-      q: await f32(heads * headDim, "q"), attended: await f32(heads * headDim, "attended"), inner: await f32(intermediateSize, "inner"),
+      q: await f32(heads * headDim, "q"), attended: await f32(model.attendedColumns, "attended"), inner: await f32(model.innerColumns, "inner"),
     };
     const staging: GPUBuffer[] = [];
     for (let i = 0; i < MAX_IN_FLIGHT; i++) {

@@ -14,6 +14,9 @@ import type { ModelConfig } from "./config.ts";
 export interface Model {
   readonly config: ModelConfig;
   readonly qkv: QkvLayout;
+  /** Columns of `attended` and `inner` in a pass's activations. */
+  readonly attendedColumns: number;
+  readonly innerColumns: number;
   readonly embedding: Weight;
   /** [vocab, hidden]: the embedding again when the two are tied. */
   readonly head: Weight;
@@ -48,9 +51,9 @@ export interface Activations {
   readonly qkv: Tensor;
   /** Rotated queries [M, heads · headDim]. */
   readonly q: Tensor;
-  /** Output of attention [M, heads · headDim]. */
+  /** Output of attention [M, attendedColumns], in its first heads · headDim columns. */
   readonly attended: Tensor;
-  /** Inside of the feed-forward layer [M, intermediate]. */
+  /** Inside of the feed-forward layer [M, innerColumns]. */
   readonly inner: Tensor;
 }
 

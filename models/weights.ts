@@ -25,12 +25,12 @@ export interface CheckpointSource {
   pieces(name: string): AsyncIterable<{ readonly byteOffset: number; readonly bytes: Uint8Array }>;
 }
 
-/** One tensor of the checkpoint and where its rows go in the stacked weight. */
-interface Source { readonly name: string; readonly shape: Shape; readonly firstRow: number }
+/** One tensor of the checkpoint and where its first element goes in the weight. */
+interface Source { readonly name: string; readonly shape: Shape; readonly firstRow: number; readonly firstColumn: number }
 
 interface Request {
   readonly sources: readonly Source[];
-  readonly kind: "matrix" | "gated" | "vector";
+  readonly kind: "matrix" | "gated" | "vector" | "sum";
   /** [rows, columns] of the stacked whole; a vector has one column. */
   readonly rows: number;
   readonly columns: number;
@@ -50,12 +50,23 @@ export class Declaration {
 
   /** Several matrices with the same columns as one, in order. */
   stacked(parts: readonly { readonly name: string; readonly rows: number }[], columns: number): Promise<Weight> {
-    return this.#request("matrix", parts.map(({ name, rows }) => ({ name, shape: [rows, columns] })), columns) as Promise<Weight>;
+    return this.#stack("matrix", parts.map(({ name, rows }) => ({ name, shape: [rows, columns] })), columns) as Promise<Weight>;
+  }
+
+  /** Several matrices with the same rows as one, side by side: W [x₁; x₂] = W₁ x₁ + W₂ x₂. */
+  beside(parts: readonly { readonly name: string; readonly columns: number }[], rows: number): Promise<Weight> {
+    let firstColumn = 0;
+    const sources = parts.map(({ name, columns }) => {
+      const source = { name, shape: [rows, columns], firstRow: 0, firstColumn };
+      firstColumn += columns;
+      return source;
+    });
+    return this.#request({ sources, kind: "matrix", rows, columns: firstColumn }) as Promise<Weight>;
   }
 
   /** gate and up of a gated feed-forward layer, each [rows, columns], for one kernel that computes silu(gate x) · (up x). */
   gated(gate: string, up: string, shape: readonly [number, number]): Promise<Weight> {
-    return this.#request("gated", [{ name: gate, shape }, { name: up, shape }], shape[1]) as Promise<Weight>;
+    return this.#stack("gated", [{ name: gate, shape }, { name: up, shape }], shape[1]) as Promise<Weight>;
   }
 
   vector(name: string, size: number): Promise<Tensor> {
@@ -64,19 +75,27 @@ export class Declaration {
 
   /** Several vectors as one, in order. Vectors are kept in f32. */
   stackedVector(parts: readonly { readonly name: string; readonly size: number }[]): Promise<Tensor> {
-    return this.#request("vector", parts.map(({ name, size }) => ({ name, shape: [size] })), 1) as Promise<Tensor>;
+    return this.#stack("vector", parts.map(({ name, size }) => ({ name, shape: [size] })), 1) as Promise<Tensor>;
   }
 
-  #request(kind: Request["kind"], parts: readonly { readonly name: string; readonly shape: Shape }[], columns: number): Promise<Weight | Tensor> {
+  /** The sum of several vectors of the same size. */
+  summedVector(names: readonly string[], size: number): Promise<Tensor> {
+    const sources = names.map((name) => ({ name, shape: [size], firstRow: 0, firstColumn: 0 }));
+    return this.#request({ sources, kind: "sum", rows: size, columns: 1 }) as Promise<Tensor>;
+  }
+
+  #stack(kind: Request["kind"], parts: readonly { readonly name: string; readonly shape: Shape }[], columns: number): Promise<Weight | Tensor> {
     let rows = 0;
     const sources = parts.map(({ name, shape }) => {
-      const source = { name, shape, firstRow: rows };
+      const source = { name, shape, firstRow: rows, firstColumn: 0 };
       rows += shape[0]!;
       return source;
     });
-    return new Promise((resolve) => {
-      this.requests.push({ sources, kind, rows: kind === "gated" ? parts[0]!.shape[0]! : rows, columns, resolve });
-    });
+    return this.#request({ sources, kind, rows: kind === "gated" ? parts[0]!.shape[0]! : rows, columns });
+  }
+
+  #request(request: Omit<Request, "resolve">): Promise<Weight | Tensor> {
+    return new Promise((resolve) => { this.requests.push({ ...request, resolve }); });
   }
 }
 
@@ -109,11 +128,13 @@ export async function loadWeights<T extends object>(
   for (const [index, request] of declaration.requests.entries()) {
     const label = request.sources[0]!.name;
     options.onProgress?.(label, loaded, total);
-    const format = request.kind === "vector" ? "f32" : chooseFormat(source, request, options);
+    const vector = request.kind === "vector" || request.kind === "sum";
+    const format = vector ? "f32" : chooseFormat(source, request, options);
     const { weight, tensor } = await allocate(gpu, request, format);
     if (source.kind === "random") await fillRandom(gpu, request, weight, tensor, source.seed + index);
+    else if (request.kind === "sum") gpu.upload(tensor.buffer, tensor.offset, await sumOf(source, request));
     else for (const part of request.sources) await upload(gpu, source, part, weight);
-    request.resolve(request.kind === "vector" ? { ...tensor, shape: [request.rows] } : weight);
+    request.resolve(vector ? { ...tensor, shape: [request.rows] } : weight);
     loaded += numel(tensor.shape);
   }
   options.onProgress?.("weights", total, total);
@@ -162,7 +183,8 @@ async function allocate(gpu: Gpu, { kind, rows, columns, sources }: Request, for
 }
 
 /** Stream one tensor of the checkpoint to its rows of the weight, converted on the way if the formats differ. */
-async function upload(gpu: Gpu, source: CheckpointSource, { name, firstRow }: Source, weight: Weight): Promise<void> {
+async function upload(gpu: Gpu, source: CheckpointSource, part: Source, weight: Weight): Promise<void> {
+  const { name } = part;
   const from = FORMATS[source.tensors.get(name)!.dtype]!;
   const { dtype } = weight.parts[0]!.tensor;
   const to = dtype as WeightFormat;
@@ -173,7 +195,7 @@ async function upload(gpu: Gpu, source: CheckpointSource, { name, firstRow }: So
     const elements = converted.byteLength / DTYPE_BYTES[to];
     let element = byteOffset / DTYPE_BYTES[from];
     for (let at = 0; at < elements;) {
-      const { buffer, offset, room } = place(weight, firstRow, element);
+      const { buffer, offset, room } = place(weight, part, element);
       const run = Math.min(room, elements - at);
       gpu.upload(buffer, offset, padTo4(converted.subarray(at * DTYPE_BYTES[to], (at + run) * DTYPE_BYTES[to])));
       at += run;
@@ -185,16 +207,29 @@ async function upload(gpu: Gpu, source: CheckpointSource, { name, firstRow }: So
   }
 }
 
-/** Where element `element` of the source that begins at stacked row `firstRow` lies, and how many elements follow without a break. */
-function place({ parts, columns, rows, gated }: Weight, firstRow: number, element: number): { buffer: GPUBuffer; offset: number; room: number } {
-  const row = Math.floor(element / columns) + (gated ? firstRow % rows : firstRow);
+async function sumOf(source: CheckpointSource, { sources, rows }: Request): Promise<Float32Array> {
+  const sum = new Float32Array(rows);
+  for (const { name } of sources) {
+    const from = FORMATS[source.tensors.get(name)!.dtype]!;
+    for await (const { byteOffset, bytes } of source.pieces(name)) {
+      const first = byteOffset / DTYPE_BYTES[from];
+      new Float32Array(convert(bytes, from, "f32").slice().buffer).forEach((value, i) => { sum[first + i]! += value; });
+    }
+  }
+  return sum;
+}
+
+/** Where element `element` of a source lies in the weight, and how many elements follow it there without a break. */
+function place({ parts, columns, rows, gated }: Weight, { shape, firstRow, firstColumn }: Source, element: number): { buffer: GPUBuffer; offset: number; room: number } {
+  const sourceColumns = shape[1] ?? 1;
+  const row = Math.floor(element / sourceColumns) + (gated ? firstRow % rows : firstRow);
   const part = parts.find(({ first, rows: count }) => row < first + count)!;
   const rowInPart = row - part.first + (gated && firstRow >= rows ? part.rows : 0);
   const { buffer, offset, dtype } = part.tensor;
-  const column = element % columns;
+  const column = element % sourceColumns;
   return {
-    buffer, offset: offset + (rowInPart * columns + column) * DTYPE_BYTES[dtype],
-    room: (part.first + part.rows - row) * columns - column,
+    buffer, offset: offset + (rowInPart * columns + firstColumn + column) * DTYPE_BYTES[dtype],
+    room: (sourceColumns === columns ? (part.first + part.rows - row) * columns : sourceColumns) - column,
   };
 }
 
@@ -208,8 +243,8 @@ function padTo4(bytes: Uint8Array): Uint8Array {
 
 /** Matrices N(0, 0.02²); norm weights 1, biases 0: what transformers initialises with. */
 async function fillRandom(gpu: Gpu, { kind, sources }: Request, { parts }: Weight, tensor: Tensor, seed: number): Promise<void> {
-  if (kind === "vector") {
-    gpu.upload(tensor.buffer, 0, new Float32Array(sources.flatMap(({ name, shape }) => new Array<number>(shape[0]!).fill(name.endsWith(".bias") ? 0 : 1))));
+  if (kind === "vector" || kind === "sum") {
+    gpu.upload(tensor.buffer, 0, new Float32Array(sources.flatMap(({ name, shape }) => new Array<number>(shape[0]!).fill(name.endsWith(".bias") ? 0 : 1))).subarray(0, tensor.shape[0]));
     return;
   }
   const recorder = new Recorder(gpu);

@@ -4,6 +4,10 @@
 // so the product runs over x·g and its result is put right afterwards. W g (`weight_gain`) and W b + bias (the bias of the product)
 // are made once at load. NORM 0 leaves the input as it is.
 
+// Where the gain of output n begins, in vec4: outputs from SPLIT on have a norm of their own. The outputs of a subgroup or tile are all
+// on one side of it.
+fn gain_start(n: u32) -> u32 { return select(0u, K / 4u, n >= SPLIT); }
+
 // (mean, 1 / deviation) from (Σ x, Σ x²).
 fn statistics_of(moments: vec2f) -> vec2f {
   if (NORM == 0u) { return vec2f(0.0, 1.0); }

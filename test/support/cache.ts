@@ -1,13 +1,14 @@
 /**
  * A KV cache for kernel tests, on the device and as its twin: several sequences whose tables are permuted and whose heads may have
- * different lengths, as after an eviction. Entries that no table owns are NaN, so reading one cannot go unseen.
+ * different lengths, as after an eviction. Entries that no table owns are NaN, so reading one cannot go unseen. And the fused
+ * projections that are appended to it, laid out as the models lay them out.
  */
 
 import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor } from "../../engine/tensor.ts";
-import type { KvView } from "../../kernels/attention.ts";
+import type { AttentionShape, KvView, QkvLayout } from "../../kernels/attention.ts";
 import { entryOf, type CacheTwin } from "../../kernels/reference/attention.ts";
-import { numbers, put, rounded, shuffled, type FloatFormat } from "./gpu.ts";
+import { decoded, near, numbers, put, rounded, shuffled, take, type FloatFormat } from "./gpu.ts";
 
 export interface CachePlan {
   readonly format: FloatFormat;
@@ -52,4 +53,52 @@ export async function testCache(gpu: Gpu, { format, layers, kvHeads, headDim, bl
     layerNumbers: await put(gpu, [layers, 64], Array.from({ length: layers * 64 }, (_, i) => Math.floor(i / 64)), "u32", "layer numbers", "kv"),
   };
   return { view, twin, tensors: [view.kPool, view.vPool, view.tables, view.lengths, view.layerNumbers] };
+}
+
+/** GPT-NeoX: query, key and value of a head side by side. */
+export function neoxLayout({ heads, headDim }: AttentionShape): QkvLayout {
+  const step = 3 * headDim;
+  return { width: heads * step, q: { first: 0, step }, k: { first: headDim, step }, v: { first: 2 * headDim, step } };
+}
+
+/** Qwen: all queries, all keys, all values. */
+export function qwenLayout({ heads, kvHeads, headDim: step }: AttentionShape): QkvLayout {
+  return { width: (heads + 2 * kvHeads) * step, q: { first: 0, step }, k: { first: heads * step, step }, v: { first: (heads + kvHeads) * step, step } };
+}
+
+/** cos and sin of position · 10000^(−d / half), as models tabulate them: [positions, half, 2]. */
+export function cosSinOf(positions: number, half: number): Float32Array {
+  const angles = Array.from({ length: positions * half }, (_, i) => Math.floor(i / half) * 10_000 ** (-(i % half) / half));
+  return Float32Array.from(angles.flatMap((angle) => [Math.cos(angle), Math.sin(angle)]));
+}
+
+/** A rotation adds two products, which may cancel: for each value a few roundings of the greatest of its head. */
+export function rotationTolerance(values: ArrayLike<number>, headDim: number): Float64Array {
+  return Float64Array.from(values, (_, i) => {
+    const head = Math.floor(i / headDim) * headDim;
+    let greatest = 0;
+    for (let d = 0; d < headDim; d++) greatest = Math.max(greatest, Math.abs(values[head + d]!));
+    return 4 * 2 ** -23 * greatest;
+  });
+}
+
+/** One step in the last place of a format, relative; and what 16-bit floats cannot resolve near zero. */
+const STEP_OF = { f32: 2 ** -22, f16: 2 ** -10, bf16: 2 ** -7 } as const;
+const SMALLEST = { f32: 0, f16: 2 ** -14, bf16: 0 } as const;
+
+/**
+ * Check the device's pools against the twin's after an append to both, and give the device's. Entries that the append had no business
+ * with (as `before` has them) must be the same bits; keys may miss by the rotation and one step of the format; values are only
+ * rounded: exactly in f32 and bf16, while WGSL leaves the rounding to f16 to the driver, so one step of it.
+ */
+export async function nearPools(
+  gpu: Gpu, { view, twin: { kPool, vPool, headDim } }: TestCache, before: { readonly kPool: Float64Array; readonly vPool: Float64Array },
+): Promise<{ kPool: Float64Array; vPool: Float64Array }> {
+  const { format } = view;
+  const device = { kPool: decoded(await take(gpu, view.kPool), format), vPool: decoded(await take(gpu, view.vPool), format) };
+  const step = (value: number): number => STEP_OF[format] * Math.abs(value) + SMALLEST[format];
+  const rotation = rotationTolerance(kPool, headDim);
+  near(device.kPool, kPool, { absolute: kPool.map((value, i) => (Object.is(value, before.kPool[i]) ? 0 : rotation[i]! + step(value))) }, "keys", headDim);
+  near(device.vPool, vPool, { absolute: vPool.map((value, i) => (Object.is(value, before.vPool[i]) || format !== "f16" ? 0 : step(value))) }, "values", headDim);
+  return device;
 }

@@ -104,9 +104,9 @@ export function linear(recorder: Recorder, { x, weight, bias, norm, y, second }:
     throw new Error(`linear: x comes in multiples of 8 rows and columns, but is [${M}, ${K}] from column ${xFirst} of ${X}`);
   }
   for (const part of weight.parts) {
-    const { source, extra, scalarGain, x: gridX, y: gridY } = variant(recorder, rows, part.rows, weight.gated, norm !== undefined);
+    const { source, extra, scalarGain, x: gridX, y: gridY } = variant(recorder, rows, M!, part.rows, weight.gated, norm !== undefined);
     const consts: Consts = {
-      K, N: part.rows, M: M!, X_STRIDE: X!, X_FIRST: xFirst, Y_STRIDE: Y!, Y_FIRST: yFirst + part.first, SUBGROUP: recorder.gpu.subgroupSize,
+      K, N: part.rows, X_STRIDE: X!, X_FIRST: xFirst, Y_STRIDE: Y!, Y_FIRST: yFirst + part.first, SUBGROUP: recorder.gpu.subgroupSize,
       GATED: weight.gated, RESIDUAL: residual, ACTIVATION: ACTIVATIONS[activation], ACTIVATION_FROM: Math.max(0, activationFrom - part.first),
       SPLIT: Math.min(Math.max(0, split - part.first), part.rows), ...(second && { Y2_STRIDE: second.y.shape[1]!, Y2_FIRST: second.first + Math.max(0, part.first - split) }),
       NORM: norm === undefined ? 0 : norm.kind === "rms" ? 1 : 2, EPS: f32(norm?.eps ?? 0), ...extra,
@@ -169,7 +169,7 @@ interface Variant { readonly source: WgslFile; readonly extra: Consts; readonly 
  * Which kernel, its own constants, and its grid. Static rules: the matrix-vector kernel takes 8 rows of W per subgroup when it also
  * normalises on the software adapter, where the loads of gain then cost nothing, and 4 otherwise, which keeps more subgroups busy.
  */
-function variant({ gpu }: Recorder, rows: RowsClass, outputs: number, gated: boolean, normed: boolean): Variant {
+function variant({ gpu }: Recorder, rows: RowsClass, M: number, outputs: number, gated: boolean, normed: boolean): Variant {
   const software = gpu.family === "software";
   if (rows === "one") {
     const WORKGROUP = software ? 4 * gpu.subgroupSize : 128;
@@ -182,7 +182,7 @@ function variant({ gpu }: Recorder, rows: RowsClass, outputs: number, gated: boo
     const x = Math.ceil(outputs / (gpu.subgroupSize * (gated ? 1 : 2)));
     return { source: MATMUL_BROADCAST, extra: { ROWS }, scalarGain: true, x, y: { rowsPer: ROWS } };
   }
-  return { source: MATMUL_TILED, extra: {}, scalarGain: false, x: Math.ceil(outputs / (gated ? 32 : 64)), y: { rowsPer: 64 } };
+  return { source: MATMUL_TILED, extra: { M }, scalarGain: false, x: Math.ceil(outputs / (gated ? 32 : 64)), y: { rowsPer: 64 } };
 }
 
 /** Elements first … first + count − 1 of a vector, as a view. Parts begin at multiples of 64 rows, which keeps views aligned. */

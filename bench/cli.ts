@@ -1,0 +1,141 @@
+/**
+ * What every command shares with the terminal: reading argv, writing text, showing a long wait, and leaving, be it by an error, a
+ * signal or a closed pipe. An error of engine/errors.ts is a line and an exit code; anything else is our own bug and says so.
+ */
+
+import { once } from "node:events";
+import { inspect } from "node:util";
+import { SingleBar } from "cli-progress";
+import { CommanderError, type Command } from "commander";
+import { DawnlmError } from "../engine/errors.ts";
+import type { LoadProgress } from "../models/options.ts";
+
+export const EXIT_INTERRUPTED = 130;
+const EXIT_TERMINATED = 143;
+const PROGRESS_AFTER_MS = 2000;
+
+/** Long options with underscores as those with hyphens: `--max_tokens` is `--max-tokens`. Values and what follows `--` stay as they are. */
+export function normaliseArgv(argv: readonly string[], program: Command): string[] {
+  const options = [program, ...program.commands].flatMap((command) => [...command.options]);
+  const end = argv.indexOf("--");
+  let isValue = false;
+  return argv.map((argument, index) => {
+    const [, name, value = ""] = /^--([\w-]+)(=[^]*)?$/.exec(argument) ?? [];
+    const known = options.find(({ long, short }) => (name === undefined ? short === argument : long === `--${name.replaceAll("_", "-")}`));
+    if (isValue || (end >= 0 && index >= end)) {
+      isValue = false;
+      return argument;
+    }
+    isValue = known?.required === true && value === "";
+    return name === undefined || known === undefined ? argument : `${known.long}${value}`;
+  });
+}
+
+/** A message for one line: the first break becomes a space, further ones "; ". Control characters cannot reach the terminal. */
+export function oneLine(message: string): string {
+  const [first = "", ...rest] = message.split("\n").map((line) => line.trim()).filter((line) => line !== "");
+  return withoutControls([first, ...rest].reduce((text, line, i) => `${text}${i === 1 ? " " : "; "}${line}`));
+}
+
+/** Text of a model as a terminal may see it: what would move the cursor or recolour the screen becomes a visible sign. */
+export function withoutControls(text: string): string {
+  return text.replace(/[\0-\x08\x0b-\x1f\x7f-\x9f]/g, (control) => {
+    const code = control.charCodeAt(0);
+    return code < 0x20 ? String.fromCharCode(0x2400 + code) : "\u2421";
+  });
+}
+
+/** Write to standard output, at the reader's pace. */
+export async function print(text: string): Promise<void> {
+  if (!process.stdout.write(process.stdout.isTTY ? withoutControls(text) : text)) await once(process.stdout, "drain");
+}
+
+/** The options of the library as the command line spells them; messages of the library name them. */
+const FLAG_OF: Readonly<Record<string, string>> = {
+  maxNewTokens: "--max-tokens", temperature: "--temperature", topP: "--top-p", topK: "--top-k", kvMemory: "--kv-memory",
+  maxModelLen: "--max-model-len", seed: "--seed", stop: "--stop", weights: "--weights", kv: "--kv", adapter: "--adapter",
+};
+const LIBRARY_NAMES = /\b(?:maxNewTokens|topP|topK|kvMemory|maxModelLen)\b|(?<=^|; )\w+(?= must be )/g;
+
+function inFlags(message: string): string {
+  return message.replace(/^(?:generate|LLM\.load): /, "").replace(LIBRARY_NAMES, (name) => FLAG_OF[name] ?? name);
+}
+
+/** The line to print for an error, and the exit code. */
+export function describeFailure(error: unknown): { message: string; exitCode: number } {
+  if (error instanceof DawnlmError) return { message: oneLine(inFlags(error.message)), exitCode: error.exitCode };
+  const { message, code } = (error instanceof Error ? error : new Error(String(error))) as NodeJS.ErrnoException;
+  const [firstLine = ""] = message.split("\n");
+  if (code === "ERR_MODULE_NOT_FOUND" || code === "MODULE_NOT_FOUND" || code === "ERR_DLOPEN_FAILED") {
+    const place = `${process.platform} ${process.arch}`;
+    return { message: oneLine(`a package does not load on this machine (${place}): ${firstLine}; run npm install`), exitCode: /webgpu/.test(message) ? 4 : 1 };
+  }
+  return { message: oneLine(`internal error: ${firstLine || "no message"}; run with --debug to see where`), exitCode: 1 };
+}
+
+/** Print an error and return the exit code. A usage error that commander found is printed already. */
+export function reportFailure(error: unknown, debug: boolean): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  const { message, exitCode } = describeFailure(error);
+  process.stderr.write(`dawnlm: ${message}\n`);
+  if (debug) process.stderr.write(`${inspect(error)}\n`);
+  return exitCode;
+}
+
+/** Signals leave with their code, a reader that went away (`| head`) ends the process quietly, a full disk is told. */
+export function guardProcess(): void {
+  process.on("SIGINT", interrupt);
+  process.on("SIGTERM", () => process.exit(EXIT_TERMINATED));
+  process.stdout.on("error", ({ code }: NodeJS.ErrnoException) => {
+    if (code === "EPIPE") process.exit(0);
+    process.stderr.write(`dawnlm: standard output cannot be written (${code})\n`);
+    process.exit(1);
+  });
+  process.stderr.on("error", () => {}); // nobody is left to tell
+}
+
+let running: AbortController | null = null;
+
+/** What Ctrl-C does: stop what runs; leave when nothing runs or when it was asked to stop before. */
+export function interrupt(): void {
+  if (running === null || running.signal.aborted) process.exit(EXIT_INTERRUPTED);
+  running.abort();
+}
+
+/** Run `body` so that the first Ctrl-C aborts its signal. */
+export async function interruptible<T>(body: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  running = new AbortController();
+  try {
+    return await body(running.signal);
+  } finally {
+    running = null;
+  }
+}
+
+/** A progress bar on standard error: only on a terminal, only once the wait is longer than two seconds. */
+export function progressBar(): { update: (progress: LoadProgress) => void; stop: () => void } {
+  if (!process.stderr.isTTY || process.env["HF_HUB_DISABLE_PROGRESS_BARS"]) return { update: () => {}, stop: () => {} };
+  const bar = new SingleBar({ format: "{stage} [{bar}] {percentage}% {label}", stream: process.stderr, clearOnComplete: true, hideCursor: true });
+  let latest: LoadProgress | null = null;
+  let shown = false;
+  const show = (): void => {
+    if (latest === null) return;
+    const { stage, label, loaded, total } = latest;
+    if (!shown) bar.start(total, loaded, { stage, label });
+    shown = true;
+    bar.setTotal(total);
+    bar.update(loaded, { stage, label: withoutControls(label) });
+  };
+  const timer = setTimeout(show, PROGRESS_AFTER_MS);
+  const started = performance.now();
+  return {
+    update: (progress) => {
+      latest = progress;
+      if (performance.now() - started > PROGRESS_AFTER_MS) show();
+    },
+    stop: () => {
+      clearTimeout(timer);
+      if (shown) bar.stop();
+    },
+  };
+}

@@ -1,0 +1,104 @@
+/**
+ * From a YAML file and flags to one checked record. Flags win over the file, the file over the defaults; whatever is wrong is reported
+ * all at once, each with the place it came from.
+ */
+
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { UsageError } from "../engine/errors.ts";
+import { nearest } from "../engine/nearest.ts";
+import { DEFAULTS, problemsOf, show, type ExperimentConfig, type Key, type Problem } from "./schema.ts";
+import { readYamlFile, type YamlFile } from "./yaml_file.ts";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+
+/** Techniques with an experiment, by every name they go by. */
+const TECHNIQUES: Readonly<Record<string, string>> = { pagedattention: "PagedAttention", paged_attention: "PagedAttention" };
+const LEVELS = ["small", "medium", "large"];
+
+export interface ConfigRequest {
+  readonly config?: string | undefined;
+  readonly technique?: string | undefined;
+  readonly batchLevel?: string | undefined;
+  /** Values of flags by key. */
+  readonly flags: Readonly<Partial<Record<Key, unknown>>>;
+}
+
+export interface LoadedConfig {
+  readonly config: ExperimentConfig;
+  /** The file it came from, as the user named it. */
+  readonly file: string;
+  /** Where each value came from: `flag`, `file`, `default`, or the key it had to follow. */
+  readonly origins: Readonly<Record<string, string>>;
+}
+
+/** Throws UsageError with one line per problem. */
+export function loadConfig({ config, technique, batchLevel, flags }: ConfigRequest): LoadedConfig {
+  const path = config ?? defaultFile(technique ?? "PagedAttention", batchLevel ?? "medium");
+  const file = readYamlFile(path);
+  const fromFlags: Readonly<Record<string, unknown>> = { ...flags, ...(config !== undefined && batchLevel !== undefined && { batch_level: batchLevel }) };
+  const { values, origins } = settle([DEFAULTS, file.values, fromFlags]);
+  const written = (key: string): string | null => (Object.hasOwn(fromFlags, key) ? null : file.written(key));
+  const problems = problemsOf(values, nearest, (key, value) => show(value, written(key)));
+  if (technique !== undefined && config !== undefined && TECHNIQUES[technique.toLowerCase()] !== values["technique"]) {
+    problems.push({ key: "technique", message: `--technique ${technique} does not fit this file` });
+  }
+  if (problems.length > 0) throw new UsageError(inWords(problems, file, fromFlags));
+  return { config: Object.freeze(values) as unknown as ExperimentConfig, file: path, origins };
+}
+
+const ORIGINS = ["default", "file", "flag"];
+
+/**
+ * One value per key, the strongest source last. Where two keys cannot both hold, the one from the weaker source gives way: `--temperature 0`
+ * need not also undo the file's top_p. Keys of the same source are left for problemsOf() to refuse.
+ */
+function settle(sources: readonly Readonly<Record<string, unknown>>[]): { values: Record<string, unknown>; origins: Record<string, string> } {
+  const values: Record<string, unknown> = Object.fromEntries(sources.flatMap((source) => Object.entries(source)));
+  const strength = new Map(Object.keys(values).map((key) => [key, sources.findLastIndex((source) => Object.hasOwn(source, key))]));
+  const origins = Object.fromEntries([...strength].map(([key, source]) => [key, ORIGINS[source]!]));
+  const follow = (key: Key, stronger: Key, value: unknown): void => {
+    if ((strength.get(key) ?? 0) >= (strength.get(stronger) ?? 0)) return;
+    if (value === undefined) delete values[key];
+    else values[key] = value;
+    strength.set(key, strength.get(stronger)!);
+    origins[key] = `follows ${stronger}`;
+  };
+  if (values["temperature"] === 0) follow("top_p", "temperature", 1);
+  if (values["method"] === "basic") follow("block_size", "method", DEFAULTS.block_size);
+  for (const [a, b] of [["prompts", "prompts_file"], ["device", "adapter"]] as const) {
+    if (values[a] === undefined || values[b] === undefined) continue;
+    follow(a, b, undefined);
+    if (values[a] !== undefined) follow(b, a, undefined);
+  }
+  if (Array.isArray(values["prompts"]) && values["prompts"].length > 0) follow("num_prompts", "prompts", values["prompts"].length);
+  const [batch, prompts] = [values["batch_size"], values["num_prompts"]];
+  if (typeof batch === "number" && typeof prompts === "number" && prompts >= 1 && batch > prompts) follow("batch_size", "num_prompts", prompts);
+  return { values, origins: Object.fromEntries(Object.entries(origins).filter(([key]) => Object.hasOwn(values, key))) };
+}
+
+/** Problems of the file in its order, then those of flags; one on a line. */
+function inWords(problems: readonly Problem[], file: YamlFile, flags: Readonly<Record<string, unknown>>): string {
+  const placed = problems.map(({ key, message, unknown = false }) => {
+    if (Object.hasOwn(flags, key)) return { order: Infinity, text: `--${key.replaceAll("_", "-")}: ${message}` };
+    const position = file.position(key, unknown ? "key" : "value");
+    if (position === null) return { order: 0, text: `${file.path}  ${key}: ${message}` };
+    return { order: position.line * 1e6 + position.col, text: `${file.path}:${position.line}:${position.col}  ${key}: ${message}` };
+  });
+  return placed.sort((a, b) => (a.order === b.order ? 0 : a.order - b.order)).map(({ text }) => text).join("\n");
+}
+
+function defaultFile(technique: string, level: string): string {
+  const name = TECHNIQUES[technique.toLowerCase()];
+  if (name === undefined) {
+    const [close] = nearest(technique, Object.values(TECHNIQUES));
+    throw new UsageError(`--technique: expected PagedAttention, got "${technique}"${close === undefined ? "" : `; did you mean ${close}?`}`);
+  }
+  if (!LEVELS.includes(level)) {
+    const [close] = nearest(level, LEVELS);
+    throw new UsageError(`--batch-level: expected small, medium or large, got "${level}"${close === undefined ? "" : `; did you mean ${close}?`}`);
+  }
+  const file = join("configs", name, `${name.toLowerCase()}_${level}_default.yaml`);
+  return existsSync(file) ? file : join(ROOT, file);
+}

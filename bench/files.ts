@@ -1,0 +1,93 @@
+/**
+ * Result files: written whole or not at all, and never by two runs at once. A file appears under its name only when its last byte is on
+ * disk; a folder in use is marked by a lock that names its owner.
+ */
+
+import { mkdirSync, openSync, readFileSync, realpathSync, renameSync, rmSync, writeFileSync, closeSync, fsyncSync } from "node:fs";
+import { hostname } from "node:os";
+import { join, relative } from "node:path";
+import { DawnlmError, UsageError } from "../engine/errors.ts";
+
+const LOCK = ".lock";
+
+/** A folder of results that this process may write. `release` when done. */
+export class ResultsFolder {
+  readonly path: string;
+
+  /**
+   * Make the folder `name` under `root` and lock it. Throws UsageError when another run writes there or a link leads out of `root`,
+   * DawnlmError when it cannot be written.
+   */
+  static open(root: string, name: string): ResultsFolder {
+    const path = join(root, name);
+    try {
+      mkdirSync(path, { recursive: true });
+      if (relative(realpathSync(root), realpathSync(path)).startsWith("..")) {
+        throw new UsageError(`${path}: is a link that leads out of ${root}; remove it or give another --output-dir`);
+      }
+      lock(join(path, LOCK), path);
+    } catch (error) {
+      throw error instanceof DawnlmError ? error : cannotWrite(path, error);
+    }
+    return new ResultsFolder(path);
+  }
+
+  private constructor(path: string) { this.path = path; }
+
+  /** Write a file completely, then give it its name. Returns its path. */
+  write(name: string, text: string): string {
+    const path = join(this.path, name);
+    const temporary = `${path}.${process.pid}.tmp`;
+    try {
+      const file = openSync(temporary, "w");
+      try {
+        writeFileSync(file, text);
+        fsyncSync(file);
+      } finally {
+        closeSync(file);
+      }
+      renameSync(temporary, path);
+    } catch (error) {
+      rmSync(temporary, { force: true });
+      throw cannotWrite(path, error);
+    }
+    return path;
+  }
+
+  release(): void {
+    rmSync(join(this.path, LOCK), { force: true });
+  }
+}
+
+function lock(file: string, folder: string): void {
+  const mine = `${process.pid} ${hostname()}\n`;
+  try {
+    writeFileSync(file, mine, { flag: "wx" });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    const [pid, host] = readFileSync(file, "utf8").trim().split(" ");
+    if (host !== hostname() || isAlive(Number(pid))) {
+      throw new UsageError(`${folder}: another run (process ${pid} on ${host}) is writing its results there; wait for it, or give another --output-dir (if nothing runs, delete ${file})`);
+    }
+    writeFileSync(file, mine); // its owner is gone
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOSPC: "the disk is full", EACCES: "it may not be written", EROFS: "the file system is read-only", EDQUOT: "the disk quota is used up",
+  ENOTDIR: "a part of the path is a file", EEXIST: "a part of the path is a file", EISDIR: "it is a folder",
+};
+
+function cannotWrite(path: string, error: unknown): DawnlmError {
+  const { code, message } = error as NodeJS.ErrnoException;
+  return new DawnlmError(`results cannot be written to ${path}: ${REASONS[code ?? ""] ?? message}; free it or give another --output-dir`, 1, { cause: error });
+}

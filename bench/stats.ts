@@ -1,0 +1,68 @@
+/** Medians and spreads. Nothing here returns NaN: what cannot be computed is null. */
+
+/** The value below which a share `q` of the sorted values lies, interpolated linearly (type 7 of Hyndman and Fan 1996). */
+export function quantile(values: readonly number[], q: number): number | null {
+  if (values.length === 0) return null;
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (sorted.length - 1) * q;
+  const low = Math.floor(at);
+  return sorted[low]! + (sorted[Math.min(low + 1, sorted.length - 1)]! - sorted[low]!) * (at - low);
+}
+
+export interface Summary {
+  readonly median: number;
+  readonly p10: number;
+  readonly p90: number;
+  readonly min: number;
+  readonly max: number;
+  /** In the order they were measured. */
+  readonly samples: readonly number[];
+}
+
+/** Null when there is nothing to summarise. */
+export function summarise(samples: readonly (number | null)[]): Summary | null {
+  const values = samples.filter((sample) => sample !== null);
+  if (values.length === 0) return null;
+  const at = (q: number): number => quantile(values, q)!;
+  return { median: at(0.5), p10: at(0.1), p90: at(0.9), min: at(0), max: at(1), samples: values };
+}
+
+/** Change of b against a in percent, pair by pair: what is compared ran in the same iteration. */
+export interface Change { readonly median: number; readonly min: number; readonly max: number; readonly measurable: boolean }
+
+/** Iterations that must agree on the sign of a change before it is claimed: chance alone does so once in 16. */
+export const CLAIM_ITERATIONS = 5;
+
+/** `measurable` is false when the iterations do not agree on a sign or are too few to tell: then a median says nothing. */
+export function change(a: readonly (number | null)[], b: readonly (number | null)[]): Change | null {
+  const percents = a.flatMap((from, i) => {
+    const to = b[i];
+    return from === null || to === null || to === undefined || from === 0 ? [] : [(to / from - 1) * 100];
+  });
+  const summary = summarise(percents);
+  if (summary === null) return null;
+  const { median, min, max } = summary;
+  return { median, min, max, measurable: percents.length >= CLAIM_ITERATIONS && (min > 0 || max < 0) };
+}
+
+/** A small seeded generator (mulberry32): orders and choices of a run can be repeated. */
+export function seeded(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Fisher and Yates. */
+export function shuffled<T>(items: readonly T[], random: () => number): T[] {
+  const result = [...items];
+  for (let i = result.length - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    [result[i], result[j]] = [result[j]!, result[i]!];
+  }
+  return result;
+}

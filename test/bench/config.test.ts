@@ -1,0 +1,251 @@
+/**
+ * Every way in which a config can be wrong (Y1 to Y16): each refused with file, line, column and what was expected, all at once, and
+ * never with a stack trace. Then which source of a value wins.
+ */
+
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { UsageError } from "../../engine/errors.ts";
+import { loadConfig, type ConfigRequest, type LoadedConfig } from "../../bench/config.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "dawnlm-config-"));
+const test = suite("config");
+test.after(() => { rmSync(folder, { recursive: true }); });
+
+/** Load a file of this text. */
+function load(text: string | Uint8Array, request: Omit<ConfigRequest, "config" | "flags"> & { flags?: ConfigRequest["flags"] } = {}): LoadedConfig {
+  const config = join(folder, "x.yaml");
+  writeFileSync(config, text);
+  return loadConfig({ flags: {}, ...request, config });
+}
+
+/** The lines of the refusal, without the folder's name. */
+function refusal(run: () => unknown): string[] {
+  try {
+    run();
+  } catch (error) {
+    assert.instance(error, UsageError, String((error as Error).stack));
+    assert.is((error as UsageError).exitCode, 2);
+    return (error as Error).message.replaceAll(`${folder}/`, "").split("\n");
+  }
+  return assert.unreachable("it was accepted") as never;
+}
+const refused = (text: string | Uint8Array, request = {}): string[] => refusal(() => load(text, request));
+
+const GOOD = "experiment_name: x\n";
+
+test("Y1, Y2: tab indent and an unclosed list show line, column and the line itself", () => {
+  assert.match(refused("a:\n\t- 1\n")[0]!, /^x\.yaml:2:1 {2}Tabs are not allowed as indentation: - 1$/);
+  assert.match(refused("model: [1, 2\nseed: 3\n")[0]!, /^x\.yaml:\d+:\d+ {2}.+/);
+});
+
+test("Y3: a key that stands twice", () => {
+  assert.match(refused("seed: 1\nseed: 2\n")[0]!, /^x\.yaml:2:1 {2}Map keys must be unique/);
+});
+
+test("Y4: an alias bomb is refused at once", () => {
+  const levels = ["a", "b", "c", "d", "e", "f"];
+  const bomb = levels.map((name, i) => `${name}: &${name} [${Array(9).fill(i === 0 ? "x" : `*${levels[i - 1]}`).join(", ")}]`).join("\n");
+  const started = performance.now();
+  assert.match(refused(bomb)[0]!, /Excessive alias count/);
+  assert.ok(performance.now() - started < 100);
+});
+
+test("Y5: an unknown tag", () => {
+  assert.match(refused('experiment_name: !!js/function "x"\n')[0]!, /^x\.yaml:1:18 {2}Unresolved tag: tag:yaml\.org,2002:js\/function/);
+});
+
+test("Y6: __proto__ and constructor are unknown keys and pollute nothing", () => {
+  const lines = refused(`${GOOD}__proto__: {polluted: 1}\nconstructor: 1\n`);
+  assert.match(lines[0]!, /^x\.yaml:2:1 {2}__proto__: unknown key/);
+  assert.match(lines[1]!, /^x\.yaml:3:1 {2}constructor: unknown key/);
+  assert.is(({} as Record<string, unknown>)["polluted"], undefined);
+});
+
+test("Y7: words, dates, infinities and strings are no numbers, and numbers no words", () => {
+  const lines = refused("experiment_name: 5\nmax_tokens: 1_000\ntemperature: .inf\ntop_p: .nan\nseed: 2026-01-01\nbatch_size: 1.5\nsave_results: no\nignore_eos: 1\n");
+  assert.is(lines.length, 8);
+  assert.match(lines[0]!, /^x\.yaml:1:18 {2}experiment_name: expected a name .+, got 5 \(number\)$/);
+  assert.match(lines[1]!, /^x\.yaml:2:13 {2}max_tokens: expected a whole number from 1 to 65536, got "1_000" \(string\)$/);
+  assert.match(lines[2]!, /temperature: expected a number from 0 to 100, got \.inf \(number\)$/);
+  assert.match(lines[3]!, /top_p: expected a number above 0 to 1, got \.nan \(number\)$/);
+  assert.match(lines[4]!, /seed: .+ got "2026-01-01" \(string\)$/);
+  assert.match(lines[5]!, /batch_size: .+ got 1\.5 \(number\)$/);
+  assert.match(lines[6]!, /save_results: expected true or false, got "no" \(string\)$/);
+  assert.match(lines[7]!, /ignore_eos: expected true or false, got 1 \(number\)$/);
+});
+
+test("Y7: 1e3 and 0x10 are the numbers that YAML says they are", () => {
+  const { config } = load(`${GOOD}num_prompts: 1e3\nmax_tokens: 0x10\n`);
+  assert.equal([config.num_prompts, config.max_tokens], [1000, 16]);
+});
+
+test("Y8: two documents", () => {
+  assert.match(refused("seed: 1\n---\nseed: 2\n")[0]!, /^x\.yaml:2:1 {2}/);
+});
+
+test("Y9: an empty file, a scalar, a list", () => {
+  assert.equal(["", "# nothing\n", "hello\n", "- a\n"].map((text) => refused(text)[0]), [
+    "x.yaml:1:1  expected a mapping of keys and values, found nothing", "x.yaml:1:1  expected a mapping of keys and values, found nothing",
+    "x.yaml:1:1  expected a mapping of keys and values, found a single value", "x.yaml:1:1  expected a mapping of keys and values, found a list",
+  ]);
+});
+
+test("Y10: << merges, and the file's own keys win", () => {
+  const { config } = load(`${GOOD}<<: {max_tokens: 7, seed: 8}\nseed: 9\n`);
+  assert.equal([config.max_tokens, config.seed], [7, 9]);
+});
+
+test("Y11: an alias without an anchor shows where it is", () => {
+  assert.match(refused(`${GOOD}model: *nowhere\n`)[0]!, /^x\.yaml:2:8 {2}Unresolved alias .+nowhere/);
+});
+
+test("Y12: a seed that a number cannot hold exactly is refused and shown as it was written", () => {
+  assert.match(refused(`${GOOD}seed: 9007199254740993\n`)[0]!, /^x\.yaml:2:7 {2}seed: expected a whole number from 0 to 4294967295, got 9007199254740993 \(number\)$/);
+});
+
+test("Y13: deep nesting is one short line", () => {
+  for (const text of [`a: ${"[".repeat(5000)}`, `a: ${"[".repeat(5000)}${"]".repeat(5000)}`]) {
+    const lines = refused(text);
+    assert.is(lines.length, 1);
+    assert.match(lines[0]!, /^x\.yaml: is nested too deeply/);
+  }
+});
+
+test("Y14: bad UTF-8 is refused; a byte-order mark and CRLF are fine", () => {
+  assert.match(refused(Buffer.from([...Buffer.from("model: "), 0xff, 0xfe, 0x0a]))[0]!, /^x\.yaml: is not UTF-8 text$/);
+  assert.is(load("\ufeffexperiment_name: x\r\nseed: 4\r\n").config.seed, 4);
+});
+
+test("Y14: control characters in a name are refused and cannot reach the terminal", () => {
+  const [line] = refused('experiment_name: "a\\u001b[31m"\n');
+  assert.match(line!, /^x\.yaml:1:18 {2}experiment_name: .+got "a\\u001b\[31m" \(string\)$/);
+});
+
+test("Y15: everything wrong is told at once, in the order of the file, with the nearest names", () => {
+  const lines = refused([
+    "experiment_name: x", "batch_sise: 4", "batch_level: smal", "max_tokens: -3", "top_p: 0", "temperature: -1", "seed: sixteen", "prompts: []",
+    "device: [0, 1]", "kv: int7", "method: optimised", "quantization_config: {load_in_8bit: true}", "block_size: 0", "model: null",
+  ].join("\n"));
+  assert.is(lines.length, 13);
+  const expected = [
+    "2:1  batch_sise: unknown key; did you mean batch_size?",
+    '3:14  batch_level: expected small, medium or large, got "smal" (string); did you mean small?',
+    "4:13  max_tokens: expected a whole number from 1 to 65536, got -3 (number)",
+    "5:8  top_p: expected a number above 0 to 1, got 0 (number)",
+    "6:14  temperature: expected a number from 0 to 100, got -1 (number)",
+    '7:7  seed: expected a whole number from 0 to 4294967295, got "sixteen" (string)',
+    "8:10  prompts: expected a list of texts, got [] (list)",
+    "9:9  device: expected a list with one adapter index, such as [0] (one device runs at a time), got [0,1] (list)",
+    '10:5  kv: expected f32, f16 or bf16, got "int7" (string)',
+    '11:9  method: expected basic, optimized or both, got "optimised" (string); did you mean optimized?',
+    "12:1  quantization_config: has no effect on PagedAttention",
+    "13:13  block_size: expected a whole number of tokens from 1 to 4096, got 0 (number)",
+    "14:8  model: expected a folder",
+  ];
+  expected.forEach((start, i) => { assert.ok(lines[i]!.startsWith(`x.yaml:${start}`), `${lines[i]} for ${start}`); });
+});
+
+test("Y15: keys that do not go together are told with those that are wrong by themselves", () => {
+  const lines = refused("experiment_name: x\ntemperature: 0\ntop_p: 0.9\nseed: -1\nnum_prompts: 3\nbatch_size: 4\nmax_tokens: 100\nmax_model_len: 100\n");
+  assert.equal(lines.map((line) => line.replace(/: .*/, "")), ["x.yaml:3:8  top_p", "x.yaml:4:7  seed", "x.yaml:6:13  batch_size", "x.yaml:7:13  max_tokens"]);
+  assert.match(lines[0]!, /has no effect at temperature 0/);
+});
+
+test("Y15: more contradictions within one file", () => {
+  const only = (text: string): string => { const lines = refused(GOOD + text); assert.is(lines.length, 1, lines.join("\n")); return lines[0]!; };
+  assert.match(only("prompts: [a]\nprompts_file: b\n"), /^x\.yaml:3:15 {2}prompts_file: prompts and prompts_file both/);
+  assert.match(only("device: [0]\nadapter: software\n"), /^x\.yaml:2:9 {2}device: device and adapter both/);
+  assert.match(only("prompts: [a, b]\nnum_prompts: 3\nbatch_size: 1\n"), /num_prompts: 3 is more than the 2 prompts given/);
+  assert.match(only("prompts: [a, b]\nnum_prompts: 1\nbatch_size: 1\n"), /num_prompts: 1 leaves some of the 2 prompts without effect/);
+  assert.match(only("max_tokens: 10\nmax_model_len: 20\nblock_size: 32\n"), /block_size: 32 is more than max_model_len \(20\)/);
+  assert.match(only("method: basic\nblock_size: 32\n"), /block_size: has no effect on method basic/);
+});
+
+test("Y15: a file without a name for the experiment", () => {
+  assert.match(refused("seed: 1\n")[0]!, /experiment_name: is missing, expected a name/);
+});
+
+test("Y16: missing file, folder, unreadable file, huge file", () => {
+  const at = (name: string): string[] => refusal(() => loadConfig({ config: join(folder, name), flags: {} }));
+  assert.equal(at("none.yaml"), ["none.yaml: no such file"]);
+  mkdirSync(join(folder, "sub"));
+  assert.equal(at("sub"), ["sub: is not a file"]);
+  writeFileSync(join(folder, "huge.yaml"), "");
+  truncateSync(join(folder, "huge.yaml"), 2 ** 31);
+  assert.equal(at("huge.yaml"), ["huge.yaml: is 2147483648 bytes; a config is at most 1048576"]);
+});
+
+(process.getuid?.() === 0 ? test.skip : test)("Y16: an unreadable file (root reads everything)", () => {
+  const file = join(folder, "secret.yaml");
+  writeFileSync(file, GOOD);
+  chmodSync(file, 0);
+  assert.equal(refusal(() => loadConfig({ config: file, flags: {} })), ["secret.yaml: may not be read"]);
+});
+
+test("R5: names and folders cannot climb", () => {
+  for (const name of ["../x", "a/b", "..", ".hidden", "a\\b", "", "a".repeat(81)]) {
+    assert.match(refused(`experiment_name: ${JSON.stringify(name)}\n`)[0]!, /experiment_name: expected a name/, name);
+  }
+  for (const path of ["../x", "a/../../b", "..\\x", ".."]) {
+    assert.match(refused(`${GOOD}output_dir: ${JSON.stringify(path)}\n`)[0]!, /output_dir: expected a folder, written without '\.\.'/, path);
+  }
+  assert.is(load("experiment_name: 准确性_test-1.2\noutput_dir: /tmp/a..b\n").config.experiment_name, "准确性_test-1.2");
+});
+
+test("flags win over the file, the file over defaults, and each value knows where it came from", () => {
+  const { config, origins } = load(`${GOOD}max_tokens: 7\nseed: 8\n`, { flags: { seed: 9 } });
+  assert.equal([config.max_tokens, config.seed, config.kv], [7, 9, "f16"]);
+  assert.equal([origins["max_tokens"], origins["seed"], origins["kv"]], ["file", "flag", "default"]);
+});
+
+test("a wrong flag is named as a flag, after the file's problems", () => {
+  assert.equal(refused(`${GOOD}seed: -1\n`, { flags: { max_tokens: "abc" } }), [
+    "x.yaml:2:7  seed: expected a whole number from 0 to 4294967295, got -1 (number)",
+    '--max-tokens: expected a whole number from 1 to 65536, got "abc" (string)',
+  ]);
+});
+
+test("what a stronger source says makes the weaker give way, and that is on record", () => {
+  const file = `${GOOD}temperature: 0.8\ntop_p: 0.9\nnum_prompts: 8\nbatch_size: 4\nprompts_file: p.txt\nadapter: software\nblock_size: 32\n`;
+  const { config, origins } = load(file, { flags: { temperature: 0, prompts: ["a", "b"], device: [1], method: "basic" } });
+  assert.equal([config.top_p, config.num_prompts, config.batch_size, config.prompts_file, config.adapter, config.block_size], [1, 2, 2, undefined, undefined, 16]);
+  assert.equal([origins["top_p"], origins["num_prompts"], origins["batch_size"]], ["follows temperature", "follows prompts", "follows num_prompts"]);
+  assert.is(Object.hasOwn(config, "prompts_file"), false);
+});
+
+test("a default gives way to the file", () => {
+  const { config } = load(`${GOOD}temperature: 0\nnum_prompts: 2\n`);
+  assert.equal([config.top_p, config.batch_size], [1, 2]);
+});
+
+test("two flags that contradict each other are refused", () => {
+  assert.match(refused(GOOD, { flags: { temperature: 0, top_p: 0.5 } })[0]!, /^--top-p: has no effect at temperature 0/);
+  assert.match(refused(GOOD, { flags: { num_prompts: 2, batch_size: 3 } })[0]!, /^--batch-size: 3 is more than num_prompts \(2\)/);
+});
+
+test("technique and batch level find their default file, which is good, from any folder", () => {
+  const here = process.cwd();
+  process.chdir(folder);
+  try {
+    for (const batchLevel of ["small", "medium", "large"]) {
+      const { config, file } = loadConfig({ technique: "pagedattention", batchLevel, flags: {} });
+      assert.is(config.batch_level, batchLevel);
+      assert.match(file, new RegExp(`configs/PagedAttention/pagedattention_${batchLevel}_default\\.yaml$`));
+    }
+    assert.is(loadConfig({ flags: {} }).config.batch_level, "medium");
+  } finally {
+    process.chdir(here);
+  }
+});
+
+test("an unknown technique or level, and a technique that the file is not about", () => {
+  assert.equal(refusal(() => loadConfig({ technique: "PagedAtention", flags: {} })), ['--technique: expected PagedAttention, got "PagedAtention"; did you mean PagedAttention?']);
+  assert.equal(refusal(() => loadConfig({ batchLevel: "smal", flags: {} })), ['--batch-level: expected small, medium or large, got "smal"; did you mean small?']);
+  assert.match(refused(GOOD, { technique: "KVPress" })[0]!, /--technique KVPress does not fit this file/);
+});
+
+test.run();

@@ -1,0 +1,278 @@
+/**
+ * The experiment with a model whose every time and token is known: which prompts run in which batch, what counts as time, when a run is
+ * invalid or interrupted, and what the reports make of it.
+ */
+
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { compare, metricsOf, sentence, type Metric } from "../../bench/metrics.ts";
+import { runPagedAttention, type Outcome } from "../../bench/paged_attention.ts";
+import { armJson, statusOf, type Run } from "../../bench/report/json.ts";
+import { armMarkdown, comparisonMarkdown } from "../../bench/report/markdown.ts";
+import { terminalSummary } from "../../bench/report/terminal.ts";
+import { DEFAULTS, type ExperimentConfig } from "../../bench/schema.ts";
+import { machine } from "../../bench/environment.ts";
+import { ContextLengthError, OutOfMemoryError } from "../../engine/errors.ts";
+import type { LoadOptions } from "../../models/options.ts";
+import { DECODE_MS, fakeLoad, PREFILL_MS, type FakeOptions } from "../support/fake_llm.ts";
+
+const test = suite("PagedAttention experiment");
+
+const CONFIG = {
+  ...DEFAULTS, experiment_name: "x", batch_level: "small", num_prompts: 5, batch_size: 2, max_tokens: 4, max_model_len: 64, temperature: 0, top_p: 1,
+} as ExperimentConfig;
+const TEXTS = ["a bb ccc", "dddd", "ee f", "ggg hh i jj", "k"];
+
+interface Steps { labels: string[]; hooks: { signal: AbortSignal; onStep: (label: string) => void } }
+const steps = (signal = new AbortController().signal): Steps => {
+  const labels: string[] = [];
+  return { labels, hooks: { signal, onStep: (label) => { labels.push(label); } } };
+};
+const run = (config: Partial<ExperimentConfig> = {}, fake: FakeOptions = {}, { hooks } = steps()): Promise<Outcome> =>
+  runPagedAttention({ ...CONFIG, ...config }, { texts: TEXTS, origin: "a test", sha256: "f".repeat(64) }, fakeLoad(fake), hooks);
+const reported = (outcome: Outcome, config: Partial<ExperimentConfig> = {}): Run => ({
+  config: { ...CONFIG, ...config }, configFile: "x.yaml", origins: {}, prompts: { texts: TEXTS, origin: "a test", sha256: "f".repeat(64) }, outcome, machine: machine(),
+  started: "2026-01-01T00:00:00.000Z",
+});
+const metric = (outcome: Outcome, arm: number, key: string): Metric => metricsOf(outcome.arms[arm]!).find((one) => one.key === key)!;
+
+test("the arms differ in layout alone: same pool, same batch, same adapter", async () => {
+  const loads: LoadOptions[] = [];
+  await run({}, { onLoad: (options) => { loads.push(options); } });
+  assert.is(loads.length, 2);
+  const [basic, optimized] = loads.map(({ onProgress: _, ...rest }) => rest);
+  assert.equal(basic, { weights: "auto", kv: "f16", kvLayout: { name: "contiguous" }, maxSequences: 2, adapter: "auto", maxModelLen: 64 });
+  // A stand-in entry has 8 numbers of 2 bytes each for key and value: 2 sequences × 64 tokens × 32 bytes.
+  assert.equal(optimized, { ...basic, kvLayout: { name: "paged", blockSize: 16 }, kvMemory: 4096 });
+});
+
+test("device and adapter choose where to run, kv_memory the pool of both", async () => {
+  const loads: LoadOptions[] = [];
+  const onLoad = (options: LoadOptions): void => { loads.push(options); };
+  await run({ device: [3], kv_memory: 1 << 20 }, { onLoad });
+  await run({ adapter: "software", method: "optimized" }, { onLoad });
+  assert.equal(loads.map(({ adapter, kvMemory }) => [adapter, kvMemory]), [[3, 1 << 20], [3, 1 << 20], ["software", undefined]]);
+});
+
+test("random weights get the seed, others do not", async () => {
+  const seeds: unknown[] = [];
+  const onLoad = ({ seed }: LoadOptions): void => { seeds.push(seed); };
+  await run({ model: "random:pythia-14m", seed: 7, method: "basic" }, { onLoad });
+  await run({ seed: 7, method: "basic" }, { onLoad });
+  assert.equal(seeds, [7, undefined]);
+});
+
+test("warm-up is not measured, arms take turns in an order that repeats with the seed", async () => {
+  const first = steps();
+  const outcome = await run({ warmup_iterations: 2, test_iterations: 8, seed: 1 }, {}, first);
+  assert.is(first.labels.filter((label) => label.startsWith("warm-up")).length, 4);
+  assert.equal(outcome.arms.map(({ iterations }) => iterations.length), [8, 8]);
+  assert.is(outcome.order.length, 8);
+  for (const turn of outcome.order) assert.equal([...turn].sort(), ["basic", "optimized"]);
+  assert.is(new Set(outcome.order.map(String)).size, 2, "both orders occur");
+  const again = steps();
+  await run({ warmup_iterations: 2, test_iterations: 8, seed: 1 }, {}, again);
+  assert.equal(again.labels, first.labels);
+  const other = steps();
+  await run({ warmup_iterations: 2, test_iterations: 8, seed: 2 }, {}, other);
+  assert.not.equal(other.labels, first.labels);
+});
+
+test("static batches wait for each other: waiting counts as time to first token", async () => {
+  const { arms } = await run({ method: "basic", test_iterations: 1 }, { stepMs: 3 });
+  const [{ requests, wallMs }] = arms[0]!.iterations as [typeof arms[0]["iterations"][0]];
+  assert.is(requests.length, 5);
+  // Batches of 2, 2 and 1; each really takes 4 steps of 3 ms.
+  requests.forEach(({ ttft, latency, tpot }, i) => {
+    const waited = ttft - PREFILL_MS;
+    assert.ok(waited >= Math.floor(i / 2) * 10 && waited <= wallMs, `request ${i} waited ${waited} ms`);
+    assert.ok(Math.abs(latency - ttft - 3 * DECODE_MS) < 1e-9);
+    assert.is(tpot, DECODE_MS);
+  });
+});
+
+test("a prompt has the same seed in both arms, whatever batch it is in", async () => {
+  const { identical } = await run({ temperature: 0.8, top_p: 0.9, seed: 4_294_967_294 });
+  assert.equal(identical, { same: 5, of: 5, firstDifference: null, required: false });
+});
+
+test("metrics are vLLM's, by hand", async () => {
+  const outcome = await run({ method: "optimized", test_iterations: 3 });
+  // Three waves of 2, 2, 1 at 10 + 4·2 ms each: first tokens after 10, 10, 28, 28, 46.
+  assert.equal(metric(outcome, 0, "tpot_ms").summary!.samples, [2, 2, 2]);
+  assert.ok(Math.abs(metric(outcome, 0, "ttft_ms").summary!.median - 28) < 5);
+  assert.ok(Math.abs(metric(outcome, 0, "latency_ms").summary!.median - 34) < 5);
+  for (const key of ["itl_p10_ms", "itl_p50_ms", "itl_p90_ms", "itl_p99_ms"]) assert.is(metric(outcome, 0, key).summary!.median, 2);
+  const iteration = outcome.arms[0]!.iterations[0]!;
+  const perSecond = metric(outcome, 0, "output_tokens_per_s").summary!.samples[0]!;
+  assert.ok(Math.abs(perSecond - 20 / iteration.wallMs * 1000) < 1e-9);
+  assert.ok(Math.abs(metric(outcome, 0, "total_tokens_per_s").summary!.samples[0]! / perSecond - (20 + 11) / 20) < 1e-9);
+  assert.ok(Math.abs(metric(outcome, 0, "requests_per_s").summary!.samples[0]! / perSecond - 5 / 20) < 1e-9);
+});
+
+test("with one token there is no TPOT and no ITL: null with the reason, nowhere NaN", async () => {
+  const outcome = await run({ max_tokens: 1 });
+  for (const key of ["tpot_ms", "itl_p50_ms"]) assert.equal([metric(outcome, 0, key).summary, metric(outcome, 0, key).reason], [null, "needs at least two new tokens per request"]);
+  const report = reported(outcome, { max_tokens: 1 });
+  const json = JSON.parse(armJson(report, outcome.arms[1]!)) as { metrics: Record<string, unknown>; comparison: { changesPercent: Record<string, unknown> } };
+  assert.equal(json.metrics["tpot_ms"], { unit: "ms", value: null, reason: "needs at least two new tokens per request" });
+  assert.equal(json.comparison.changesPercent["tpot_ms"], { value: null, reason: "an arm has no value" });
+  for (const text of [armMarkdown(report, outcome.arms[0]!), comparisonMarkdown(report)!, terminalSummary(report)]) assert.not.match(text, /NaN|undefined|Infinity/);
+});
+
+test("engagement: paging took less, and the accounting says how much", async () => {
+  const outcome = await run();
+  const comparison = compare(outcome)!;
+  assert.is(comparison.invalid, null);
+  assert.is(statusOf(reported(outcome)), "complete");
+  // 128 entries of 32 bytes reserved by two contiguous sequences; 16 each by two paged ones of at most 8 tokens.
+  assert.is(comparison.engagement, "paged took 1.00 KiB of cache at its peak, contiguous 4.00 KiB");
+  assert.equal(outcome.arms.map(({ room }) => room), [{ tokens: 8, requests: 2 }, { tokens: 8, requests: 8 }]);
+});
+
+test("a run in which paging saved nothing is invalid and concludes nothing", async () => {
+  const outcome = await run({}, { reserved: 64 });
+  const report = reported(outcome);
+  assert.is(statusOf(report), "invalid");
+  assert.is((JSON.parse(armJson(report, outcome.arms[0]!)) as { status: string }).status, "invalid");
+  const text = comparisonMarkdown(report)!;
+  assert.match(text, /\*\*INVALID\*\*: .+paging saved nothing/);
+  assert.not.match(text, /\d % (lower|higher)/);
+  assert.match(terminalSummary(report), /INVALID/);
+});
+
+const spoil = (ids: number[], layout: string): number[] => (layout === "paged" ? ids.map((id, i) => (i === 2 && id % 2 === 0 ? id + 1 : id)) : ids);
+
+test("a greedy text that depends on the layout makes the run invalid and says where", async () => {
+  const outcome = await run({}, { spoil });
+  assert.is(outcome.identical!.firstDifference!.token, 2);
+  assert.ok(outcome.identical!.same < 5);
+  assert.match(compare(outcome)!.invalid!, /greedy texts must not depend on where the cache lives, but \d of 5 texts .+token 3 of prompt \d/);
+  assert.is(statusOf(reported(outcome)), "invalid");
+});
+
+test("with sampling a difference is on record but does not end the run", async () => {
+  const outcome = await run({ temperature: 0.8 }, { spoil });
+  assert.is(compare(outcome)!.invalid, null);
+  assert.match(compare(outcome)!.correctness, /\d of 5 texts are the same .+first difference is token 3/);
+});
+
+test("a text that is shorter in one arm differs where it ends", async () => {
+  const outcome = await run({}, { spoil: (ids, layout) => (layout === "paged" ? ids.slice(0, 3) : ids) });
+  assert.equal(outcome.identical!.firstDifference, { prompt: 0, token: 3 });
+});
+
+test("a difference is claimed only when every iteration agrees", () => {
+  const ttft = { label: "TTFT", better: "lower" } as const;
+  assert.is(sentence(ttft, { median: -10, min: -12, max: -8, measurable: true }), "TTFT: 10.0 % lower, better (−12.0 % to −8.0 %)");
+  assert.is(sentence({ label: "output throughput", better: "higher" }, { median: -10, min: -12, max: -8, measurable: true }), "output throughput: 10.0 % lower, worse (−12.0 % to −8.0 %)");
+  assert.is(sentence(ttft, { median: -10, min: -12, max: 1, measurable: false }), "TTFT: no measurable difference (−12.0 % to +1.0 % over the iterations)");
+  assert.is(sentence(ttft, null), "TTFT: cannot be compared");
+});
+
+test("interrupted: finished iterations stay, the unfinished one is dropped, nothing is concluded", async () => {
+  const stop = new AbortController();
+  const labels: string[] = [];
+  const outcome = await run({ warmup_iterations: 0, test_iterations: 4, method: "basic" }, { stepMs: 1 }, {
+    labels, hooks: { signal: stop.signal, onStep: (label) => { labels.push(label); if (labels.length === 3) setTimeout(() => { stop.abort(); }, 3); } },
+  });
+  assert.is(outcome.status, "interrupted");
+  assert.is(outcome.arms[0]!.iterations.length, 2);
+  for (const { requests } of outcome.arms[0]!.iterations) assert.is(requests.length, 5);
+  assert.match(armMarkdown(reported(outcome), outcome.arms[0]!), /Status: \*\*interrupted\*\*/);
+});
+
+test("interrupted with both arms: the comparison is marked partial", async () => {
+  const stop = new AbortController();
+  const outcome = await run({ test_iterations: 9 }, { stepMs: 1 }, {
+    labels: [], hooks: { signal: stop.signal, onStep: (label) => { if (label.startsWith("iteration 3")) stop.abort(); } },
+  });
+  assert.equal(outcome.arms.map(({ iterations }) => iterations.length), [2, 2]);
+  const text = comparisonMarkdown(reported(outcome))!;
+  assert.match(text, /\*\*PARTIAL\*\*/);
+  assert.not.match(text, /\d % (lower|higher),/);
+});
+
+test("interrupted before anything was measured: no metric, each with its reason", async () => {
+  const stop = new AbortController();
+  stop.abort();
+  const outcome = await run({}, {}, { labels: [], hooks: { signal: stop.signal, onStep: () => {} } });
+  assert.is(outcome.status, "interrupted");
+  for (const { summary, reason } of metricsOf(outcome.arms[0]!)) assert.equal([summary, reason], [null, "no iteration was finished"]);
+});
+
+test("an error ends the run and both models are closed", async () => {
+  const closed: boolean[] = [];
+  const load = fakeLoad();
+  let loads = 0;
+  await assertRejects(runPagedAttention(CONFIG, { texts: TEXTS, origin: "", sha256: "" }, async (model, options) => {
+    const llm = await load(model, options);
+    const index = loads++;
+    closed[index] = false;
+    return { ...llm, generateBatch: () => Promise.reject(new Error("broken")), close: async () => { closed[index] = true; } };
+  }, steps().hooks), Error, /broken/);
+  assert.equal(closed, [true, true]);
+});
+
+test("when the second model does not fit, the first is closed and the way out is named", async () => {
+  const load = fakeLoad();
+  let closed = false;
+  await assertRejects(runPagedAttention(CONFIG, { texts: TEXTS, origin: "", sha256: "" }, async (model, options) => {
+    if (options.kvLayout!.name === "paged") throw new OutOfMemoryError("weights do not fit");
+    return { ...await load(model, options), close: async () => { closed = true; } };
+  }, steps().hooks), OutOfMemoryError, /weights do not fit; both arms are loaded at the same time: run --method basic and --method optimized/);
+  assert.ok(closed);
+});
+
+test("a request without room for all its tokens is refused before anything runs", async () => {
+  await assertRejects(run({ max_tokens: 61 }), ContextLengthError, /the longest prompt has 4 tokens; with max_tokens 61 it needs 65, but a sequence has room for 64/);
+  assert.is((await run({ max_tokens: 60 })).status, "complete");
+});
+
+test("one arm alone has no comparison", async () => {
+  const outcome = await run({ method: "optimized" });
+  assert.is(compare(outcome), null);
+  assert.is(comparisonMarkdown(reported(outcome)), null);
+  assert.is((JSON.parse(armJson(reported(outcome), outcome.arms[0]!)) as { comparison: null }).comparison, null);
+  assert.match(terminalSummary(reported(outcome)), /optimized/);
+});
+
+test("reports hold what a later reader needs", async () => {
+  const outcome = await run({}, { random: true });
+  const report = reported(outcome);
+  const json = JSON.parse(armJson(report, outcome.arms[0]!)) as Record<string, any>;
+  assert.equal([json["schemaVersion"], json["status"], json["arm"]], [1, "complete", "basic"]);
+  assert.equal(json["config"], JSON.parse(JSON.stringify(report.config)));
+  assert.match(json["configSha256"], /^[0-9a-f]{64}$/);
+  assert.match(json["prompts"].sha256, /^f{64}$/);
+  assert.is(json["model"].random, true);
+  assert.match(json["model"].note, /the text means nothing/);
+  for (const key of ["adapter", "features", "limits", "node", "packages", "commit"]) assert.ok(key in json["environment"], key);
+  assert.is(json["iterations"].length, CONFIG.test_iterations);
+  assert.is(json["iterations"][0].requests[0].itl.length, 3);
+  assert.is(json["order"].length, CONFIG.test_iterations);
+  assert.is(json["memory"].peak.staging, 5);
+  for (const text of [armMarkdown(report, outcome.arms[0]!), comparisonMarkdown(report)!]) {
+    for (const part of ["## Metrics", "## Memory", "## Configuration", "## Environment", "## Raw samples", "Seeded random weights", "software adapter", "a stand-in", "maxBufferSize 1024"]) {
+      assert.ok(text.includes(part), `${part} is missing`);
+    }
+    assert.not.match(text, /perplexity|NaN|undefined/i);
+  }
+});
+
+test("the same seed gives the same report but for times", async () => {
+  const [a, b] = [await run(), await run()];
+  const timeless = (outcome: Outcome): unknown => ({
+    order: outcome.order, identical: outcome.identical,
+    arms: outcome.arms.map(({ iterations, cache, room }) => ({ cache, room, tokens: iterations.map(({ requests }) => requests.map(({ promptTokens, newTokens }) => [promptTokens, newTokens])) })),
+  });
+  assert.equal(timeless(a), timeless(b));
+});
+
+async function assertRejects(promise: Promise<unknown>, type: new (...args: never[]) => Error, message: RegExp): Promise<void> {
+  const error: unknown = await promise.then(() => undefined, (thrown: unknown) => thrown);
+  assert.instance(error, type);
+  assert.match((error as Error).message, message);
+}
+
+test.run();

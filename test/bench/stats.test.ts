@@ -1,0 +1,56 @@
+/** Medians and spreads against values computed by hand; what has no value is null. */
+import fc from "fast-check";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { change, quantile, seeded, shuffled, summarise } from "../../bench/stats.ts";
+
+test("quantiles interpolate between neighbours", () => {
+  assert.is(quantile([3, 1, 2], 0.5), 2);
+  assert.is(quantile([1, 2, 3, 4], 0.5), 2.5);
+  assert.is(quantile([0, 10], 0.1), 1);
+  assert.is(quantile([7], 0.99), 7);
+  assert.is(quantile([], 0.5), null);
+});
+
+test("a summary keeps its samples and is null without any", () => {
+  assert.equal(summarise([4, null, 2]), { median: 3, p10: 2.2, p90: 3.8, min: 2, max: 4, samples: [4, 2] });
+  assert.is(summarise([]), null);
+  assert.is(summarise([null, null]), null);
+});
+
+test("a change is taken pair by pair", () => {
+  const of = change([10, 20, 40, 10, 10], [11, 22, 44, 11, 11])!;
+  assert.ok(Math.abs(of.median - 10) < 1e-9 && Math.abs(of.min - 10) < 1e-9 && Math.abs(of.max - 10) < 1e-9);
+  assert.is(of.measurable, true);
+});
+
+test("a change that does not keep its sign is not measurable, nor is one of too few iterations, nor none at all", () => {
+  assert.is(change([10, 10, 10, 10, 10], [12, 12, 12, 12, 9])!.measurable, false);
+  assert.is(change([10, 10, 10, 10, 10], [12, 12, 12, 12, 10])!.measurable, false);
+  assert.is(change([10, 10], [12, 12])!.measurable, false);
+  assert.is(change([0, null, 5], [1, 1, null]), null);
+  assert.is(change([], []), null);
+});
+
+test("pairs without both values are left out", () => {
+  const of = change([10, null, 10], [20, 1, 30])!;
+  assert.equal([of.min, of.max], [100, 200]);
+});
+
+test("the generator and the shuffle repeat with the seed, and the shuffle loses nothing", () => {
+  const take = (seed: number): number[] => { const random = seeded(seed); return Array.from({ length: 5 }, random); };
+  assert.equal(take(1), take(1));
+  assert.not.equal(take(1), take(2));
+  assert.ok(take(3).every((x) => x >= 0 && x < 1));
+  fc.assert(fc.property(fc.array(fc.integer()), fc.nat(), (items, seed) => {
+    assert.equal([...shuffled(items, seeded(seed))].sort(), [...items].sort());
+  }));
+});
+
+test("two arms come in both orders, about equally often", () => {
+  const random = seeded(0);
+  const first = Array.from({ length: 1000 }, () => shuffled(["a", "b"], random)[0]).filter((name) => name === "a").length;
+  assert.ok(first > 430 && first < 570, `${first} of 1000`);
+});
+
+test.run();

@@ -1,0 +1,7 @@
+/** bench/run.ts as a process of its own with a stand-in for the model; FAKE holds its options as JSON. */
+import { guardProcess } from "../../bench/cli.ts";
+import { main } from "../../bench/run.ts";
+import { fakeLoad } from "./fake_llm.ts";
+
+guardProcess();
+process.exitCode = await main(process.argv.slice(2), fakeLoad(JSON.parse(process.env["FAKE"] ?? "{}")));

@@ -26,7 +26,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
   let x_row = min(m + load_row, M - 1u);
   let w_row = weight_row(group.x, load_row);
   var seen = vec2f(); // Σ x, Σ x²
-  let gain_at = gain_start(group.x * TILE);
+  let gain_at = gain_start(group.x * select(TILE, TILE / 2u, GATED));
   for (var k = 0u; k < K; k += DEPTH) {
     var a = vec4f();
     var b = vec4f();

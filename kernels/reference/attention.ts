@@ -67,7 +67,9 @@ export interface AppendTwin {
 }
 
 /** Queries, normed and rotated, [rows, heads · headDim]; keys (normed, rotated) and values go, rounded, into the cache. */
-export function append({ qkv, cosSin, half, rows, cache, round, headNorm }: AppendTwin, shape: AttentionShape, layout: QkvLayout, layer: number): Float64Array {
+export function append(
+  { qkv, cosSin, half, rows, cache, round, headNorm }: AppendTwin, shape: AttentionShape, layout: QkvLayout, layer: number,
+): Float64Array {
   const { heads, kvHeads, headDim } = shape;
   const q = new Float64Array(rows.length * heads * headDim);
   rows.forEach(({ position, sequence, offset }, row) => {
@@ -92,7 +94,9 @@ export function append({ qkv, cosSin, half, rows, cache, round, headNorm }: Appe
  * out = softmax(q kᵀ / sqrt(headDim)) v (Vaswani et al. 2017). Query head h reads KV head h / group (Ainslie et al. 2023); a row sees
  * the entries before this step, the rows of its own sequence before it, and itself. q and the result: [rows, heads · headDim].
  */
-export function attention({ q, rows, cache }: { q: Numbers; rows: readonly Row[]; cache: CacheTwin }, shape: AttentionShape, layer: number): Float64Array {
+export function attention(
+  { q, rows, cache }: { q: Numbers; rows: readonly Row[]; cache: CacheTwin }, shape: AttentionShape, layer: number,
+): Float64Array {
   const { heads, kvHeads, headDim } = shape;
   const out = new Float64Array(rows.length * heads * headDim);
   rows.forEach(({ sequence, offset }, row) => {

@@ -2,14 +2,15 @@
 
 /** pcg3d (Jarzynski and Olano 2020) of (index, seed): two words. */
 export function hash(index: number, seed: number): [number, number] {
-  let [x, y, z] = [index, seed, 0x9e3779b9].map((word) => (Math.imul(word, 1664525) + 1013904223) >>> 0) as [number, number, number];
+  const start = [index, seed, 0x9e3779b9].map((word) => (Math.imul(word, 1664525) + 1013904223) >>> 0);
+  let [x, y, z] = start as [number, number, number];
   const mix = (): void => {
     x = (x + Math.imul(y, z)) >>> 0;
     y = (y + Math.imul(z, x)) >>> 0;
     z = (z + Math.imul(x, y)) >>> 0;
   };
   mix();
-  [x, y, z] = [x ^ (x >>> 16), y ^ (y >>> 16), z ^ (z >>> 16)].map((word) => word >>> 0) as [number, number, number];
+  [x, y, z] = [x, y, z].map((word) => (word ^ (word >>> 16)) >>> 0) as [number, number, number];
   mix();
   return [x, y];
 }

@@ -7,7 +7,8 @@ import { NO_TOKEN, type SamplingParams } from "../sample.ts";
 
 /** pcg4d (Jarzynski and Olano 2020) of (seed, position, token), one word. */
 export function hash(seed: number, position: number, token: number): number {
-  let [x, y, z, w] = [seed, position, token, 0x9e3779b9].map((word) => (Math.imul(word, 1664525) + 1013904223) >>> 0) as [number, number, number, number];
+  const start = [seed, position, token, 0x9e3779b9].map((word) => (Math.imul(word, 1664525) + 1013904223) >>> 0);
+  let [x, y, z, w] = start as [number, number, number, number];
   const mix = (): void => {
     x = (x + Math.imul(y, w)) >>> 0;
     y = (y + Math.imul(z, x)) >>> 0;
@@ -15,7 +16,7 @@ export function hash(seed: number, position: number, token: number): number {
     w = (w + Math.imul(y, z)) >>> 0;
   };
   mix();
-  [x, y, z, w] = [x ^ (x >>> 16), y ^ (y >>> 16), z ^ (z >>> 16), w ^ (w >>> 16)].map((word) => word >>> 0) as [number, number, number, number];
+  [x, y, z, w] = [x, y, z, w].map((word) => (word ^ (word >>> 16)) >>> 0) as [number, number, number, number];
   mix();
   return x;
 }
@@ -55,7 +56,7 @@ export function sample(logits: ArrayLike<number>, { temperature, topP, topK, see
   return { token: order[0]!, margin: Math.min(margin, scores[order[0]!]! - (scores[order[1]!] ?? -Infinity)) };
 }
 
-/** The greatest distance below the best logit (in units of the temperature) that top-k and top-p keep, and how clear the latter's edge is. */
+/** The greatest distance below the best logit, in units of the temperature, that top-k and top-p keep, and how clear top-p's edge is. */
 export function threshold(distances: readonly number[], topK: number, topP: number): { limit: number; margin: number } {
   const sorted = Float64Array.from(distances).sort();
   let limit = topK > 0 && topK < sorted.length ? sorted[topK - 1]! : sorted.at(-1)!;

@@ -27,7 +27,8 @@ export interface CachePlan {
 export interface TestCache { readonly view: KvView; readonly twin: CacheTwin; readonly tensors: readonly Tensor[] }
 
 /** The i-th entry of a table holds the same numbers whatever the layout, so that layouts can be compared. */
-export async function testCache(gpu: Gpu, { format, layers, kvHeads, headDim, blockSize, tableBlocks, owned, lengths, seed }: CachePlan): Promise<TestCache> {
+export async function testCache(gpu: Gpu, plan: CachePlan): Promise<TestCache> {
+  const { format, layers, kvHeads, headDim, blockSize, tableBlocks, owned, lengths, seed } = plan;
   const count = owned.length;
   const blocks = count * tableBlocks + 3;
   const tables = Uint32Array.from(shuffled(blocks, seed).slice(0, count * tableBlocks));
@@ -36,7 +37,8 @@ export async function testCache(gpu: Gpu, { format, layers, kvHeads, headDim, bl
     kPool: new Float64Array(blocks * blockSize * headDim).fill(NaN), vPool: new Float64Array(blocks * blockSize * headDim).fill(NaN),
   };
   for (let table = 0; table < count; table++) {
-    const [k, v] = [1, 2].map((salt) => numbers(owned[table]! * headDim, seed + 1000 * table + salt).map((value) => rounded(value, format)));
+    const [k, v] = [1, 2].map((salt) =>
+      numbers(owned[table]! * headDim, seed + 1000 * table + salt).map((value) => rounded(value, format)));
     for (let i = 0; i < owned[table]!; i++) {
       const at = entryOf(twin, table, i) * headDim;
       twin.kPool.set(k!.subarray(i * headDim, (i + 1) * headDim), at);
@@ -50,7 +52,7 @@ export async function testCache(gpu: Gpu, { format, layers, kvHeads, headDim, bl
     vPool: await put(gpu, [blocks * blockSize, headDim], twin.vPool, format, "values", "kv"),
     tables: await put(gpu, [sequences, layers, kvHeads, tableBlocks], tables, "u32", "tables", "kv"),
     lengths: await put(gpu, [sequences, layers, kvHeads], lengths, "u32", "lengths", "kv"),
-    layerNumbers: await put(gpu, [layers, 64], Array.from({ length: layers * 64 }, (_, i) => Math.floor(i / 64)), "u32", "layer numbers", "kv"),
+    layerNumbers: await put(gpu, [layers, 64], new Uint32Array(layers * 64).map((_, i) => Math.floor(i / 64)), "u32", "layers", "kv"),
   };
   return { view, twin, tensors: [view.kPool, view.vPool, view.tables, view.lengths, view.layerNumbers] };
 }
@@ -63,7 +65,8 @@ export function neoxLayout({ heads, headDim }: AttentionShape): QkvLayout {
 
 /** Qwen: all queries, all keys, all values. */
 export function qwenLayout({ heads, kvHeads, headDim: step }: AttentionShape): QkvLayout {
-  return { width: (heads + 2 * kvHeads) * step, q: { first: 0, step }, k: { first: heads * step, step }, v: { first: (heads + kvHeads) * step, step } };
+  const [k, v, width] = [heads * step, (heads + kvHeads) * step, (heads + 2 * kvHeads) * step];
+  return { width, q: { first: 0, step }, k: { first: k, step }, v: { first: v, step } };
 }
 
 /** cos and sin of position · 10000^(−d / half), as models tabulate them: [positions, half, 2]. */
@@ -98,7 +101,9 @@ export async function nearPools(
   const device = { kPool: decoded(await take(gpu, view.kPool), format), vPool: decoded(await take(gpu, view.vPool), format) };
   const step = (value: number): number => STEP_OF[format] * Math.abs(value) + SMALLEST[format];
   const rotation = rotationTolerance(kPool, headDim);
-  near(device.kPool, kPool, { absolute: kPool.map((value, i) => (Object.is(value, before.kPool[i]) ? 0 : rotation[i]! + step(value))) }, "keys", headDim);
-  near(device.vPool, vPool, { absolute: vPool.map((value, i) => (Object.is(value, before.vPool[i]) || format !== "f16" ? 0 : step(value))) }, "values", headDim);
+  const keyTolerance = kPool.map((value, i) => (Object.is(value, before.kPool[i]) ? 0 : rotation[i]! + step(value)));
+  const valueTolerance = vPool.map((value, i) => (Object.is(value, before.vPool[i]) || format !== "f16" ? 0 : step(value)));
+  near(device.kPool, kPool, { absolute: keyTolerance }, "keys", headDim);
+  near(device.vPool, vPool, { absolute: valueTolerance }, "values", headDim);
   return device;
 }

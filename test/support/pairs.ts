@@ -27,7 +27,9 @@ export function pairs<A extends Axes>(axes: A): Case<A>[] {
       const values = [...each(axis).slice(turn), ...each(axis).slice(0, turn)];
       chosen.set(axis, values.reduce((best, value) => (gain(value) > gain(best) ? value : best)));
     }
-    for (const [axis, value] of chosen) for (const [other, picked] of chosen) if (axis < other) missing.delete(key(axis, value, other, picked));
+    for (const [axis, value] of chosen) {
+      for (const [other, picked] of chosen) if (axis < other) missing.delete(key(axis, value, other, picked));
+    }
     cases.push(Object.fromEntries(names.map((name, axis) => [name, axes[name]![chosen.get(axis)!]])) as Case<A>);
   }
   return cases;

@@ -1,0 +1,155 @@
+/**
+ * attention (for prefill tiles) and appendAndAttend (for decode rows) against their twins: every KV format, head size and group,
+ * sequences of different lengths in one batch, heads of different lengths, permuted blocks; and paged = contiguous, bit for bit.
+ */
+
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import type { Gpu } from "../../engine/gpu.ts";
+import { Recorder } from "../../engine/recorder.ts";
+import type { Tensor } from "../../engine/tensor.ts";
+import { appendAndAttend, attention, prefillTileRows, type AttentionShape } from "../../kernels/attention.ts";
+import { batchWords, layOutBatch, type Batch, type BatchRow } from "../../kernels/batch.ts";
+import * as twin from "../../kernels/reference/attention.ts";
+import { cosSinOf, nearPools, neoxLayout, qwenLayout, testCache, type TestCache } from "../support/cache.ts";
+import { dispatch, largest, near, numbers, openFamilies, put, release, rounded, takeF32, type FloatFormat } from "../support/gpu.ts";
+
+/** Every head size, group and format in both kinds of step, and the pairs that models have. Not all pairs: some compile for seconds. */
+const CASES: readonly Sizes[] = [
+  { step: "decode", headDim: 8, group: 1, format: "f32", contiguous: true },
+  { step: "decode", headDim: 16, group: 7, format: "bf16", headNorm: true, contiguous: true },
+  { step: "decode", headDim: 64, group: 2, format: "f16" }, { step: "decode", headDim: 64, group: 4, format: "bf16", headNorm: true },
+  { step: "decode", headDim: 80, group: 1, format: "f16" }, { step: "decode", headDim: 128, group: 7, format: "f16" },
+  { step: "prefill", headDim: 8, group: 4, format: "bf16" }, { step: "prefill", headDim: 16, group: 2, format: "f32", contiguous: true },
+  { step: "prefill", headDim: 64, group: 1, format: "f16" }, { step: "prefill", headDim: 64, group: 7, format: "f32" },
+  { step: "prefill", headDim: 80, group: 1, format: "bf16" }, { step: "prefill", headDim: 128, group: 2, format: "bf16" },
+];
+const KV_HEADS = 2;
+
+/** Of each sequence: entries before the step, by KV head of layer 1, and rows in the step. */
+const STEPS = {
+  // Rows see 1, 15, 16, 17 and 255 entries, some heads fewer.
+  decode: [[[0, 0], 1], [[14, 3], 1], [[15, 15], 1], [[16, 20], 1], [[254, 47], 1]],
+  // From an empty cache across blocks; on from a cache, off the grid of tiles; a single row; one row more than a tile.
+  prefill: [[[0, 0], 21], [[13, 30], 7], [[40, 5], 1], [[31, 31], 5]],
+} as const;
+
+interface Sizes {
+  readonly step: keyof typeof STEPS;
+  readonly headDim: number;
+  readonly group: number;
+  readonly format: FloatFormat;
+  readonly headNorm?: true;
+  readonly contiguous?: true;
+}
+
+/** Rows of the buffers, and the layer attended to. */
+const CAPACITY = 40;
+const LAYER = 1;
+
+const gpus = await openFamilies();
+test.after(() => gpus.forEach((gpu) => gpu.close()));
+
+function rowsOf(step: keyof typeof STEPS): BatchRow[] {
+  return STEPS[step].flatMap(([before, rows], sequence) =>
+    Array.from({ length: rows }, (_, offset) => ({ id: 0, position: Math.max(...before) + offset, sequence, offset })));
+}
+
+interface Outcome { readonly out: Float32Array; readonly expected: Float64Array; readonly greatestValue: number }
+
+async function batchOf(gpu: Gpu, rows: readonly BatchRow[], tileRows: number): Promise<{ batch: Batch; tiles: number }> {
+  const { words, tiles } = layOutBatch(CAPACITY, rows, tileRows, []);
+  return { batch: { tensor: await put(gpu, [batchWords(CAPACITY)], words, "u32"), rows: CAPACITY }, tiles };
+}
+
+/** The cache before the step, of blocks of `blockSize`; `room`: the entries of the step hold numbers too, as if appended. */
+function cacheOf(gpu: Gpu, { headDim, group, format, step }: Sizes, blockSize: number, room: boolean): Promise<TestCache> {
+  const perLayer = STEPS[step].map(([before, rows]) => ({ before, rows: room ? rows : 0 }));
+  return testCache(gpu, {
+    format, layers: 2, kvHeads: KV_HEADS, headDim, blockSize, tableBlocks: Math.ceil(256 / blockSize), seed: headDim + group,
+    lengths: Uint32Array.from(perLayer.flatMap(({ before }) => [0, 0, ...before])),
+    owned: Uint32Array.from(perLayer.flatMap(({ before, rows }) => [0, 0, ...before.map((length) => length + rows)])),
+  });
+}
+
+/** Run one step over a cache of blocks of `blockSize`: what the device and the twin made of it. */
+async function run(gpu: Gpu, sizes: Sizes, blockSize: number): Promise<Outcome> {
+  const { headDim, group, step } = sizes;
+  const rows = rowsOf(step);
+  const shape = { heads: group * KV_HEADS, kvHeads: KV_HEADS, headDim };
+  const width = shape.heads * headDim;
+  const columns = width + (step === "decode" ? 4 : 0); // rows of out may hold more than attention's
+  const untouched = numbers(CAPACITY * columns, 5);
+  const out = await put(gpu, [CAPACITY, columns], untouched, "f32", "out");
+  const { q, cache } = await (step === "decode" ? decode : prefill)(gpu, sizes, shape, rows, blockSize, out);
+  const got = await takeF32(gpu, out);
+  const ours = (_: number, i: number): boolean => i < rows.length * columns && i % columns < width;
+  const others = (value: number, i: number): boolean => !ours(value, i);
+  near(got.filter(others), untouched.filter(others), {}, "rows past the step, and columns beside attention's");
+  release(gpu, out);
+  return { out: got.filter(ours), expected: twin.attention({ q, rows, cache }, shape, LAYER), greatestValue: largest(cache.vPool) };
+}
+
+type Attended = Promise<{ q: ArrayLike<number>; cache: twin.CacheTwin }>;
+
+async function prefill(gpu: Gpu, sizes: Sizes, shape: AttentionShape, rows: readonly BatchRow[], blockSize: number, out: Tensor): Attended {
+  const cache = await cacheOf(gpu, sizes, blockSize, true);
+  const values = numbers(CAPACITY * shape.heads * shape.headDim, shape.heads + shape.headDim, 0.7);
+  const q = await put(gpu, [CAPACITY, shape.heads * shape.headDim], values);
+  const tileRows = prefillTileRows(shape);
+  const { batch, tiles } = await batchOf(gpu, rows, tileRows);
+  const operands = { q, out, view: cache.view, batch };
+  await dispatch(gpu, (recorder) => attention(recorder, operands, shape, LAYER, tileRows), { rows: rows.length, tiles });
+  await gpu.sync();
+  release(gpu, q, batch.tensor, ...cache.tensors);
+  return { q: values, cache: cache.twin };
+}
+
+async function decode(gpu: Gpu, sizes: Sizes, shape: AttentionShape, rows: readonly BatchRow[], blockSize: number, out: Tensor): Attended {
+  const cache = await cacheOf(gpu, sizes, blockSize, false);
+  const before = { kPool: cache.twin.kPool.slice(), vPool: cache.twin.vPool.slice() };
+  const { headDim, heads, kvHeads } = shape;
+  const layout = heads === kvHeads ? neoxLayout(shape) : qwenLayout(shape);
+  const half = headDim === 80 ? 10 : headDim / 2;
+  const [values, cosSin] = [numbers(CAPACITY * layout.width, heads + headDim, 0.7), cosSinOf(256, half)];
+  const weights = sizes.headNorm && numbers(2 * headDim, 9);
+  const tensors = { qkv: await put(gpu, [CAPACITY, layout.width], values), cosSin: await put(gpu, [256, half, 2], cosSin) };
+  const headNorm = weights && { weights: await put(gpu, [2, headDim], weights), eps: 1e-6 };
+  const { batch, tiles } = await batchOf(gpu, rows, 1);
+  const operands = { projection: { ...tensors, layout, headNorm }, out, view: cache.view, batch };
+  await dispatch(gpu, (recorder) => appendAndAttend(recorder, operands, shape, LAYER), { rows: rows.length, tiles });
+  const round = (value: number): number => rounded(value, sizes.format);
+  const appended = { qkv: values, cosSin, half, rows, cache: cache.twin, round, ...(weights && { headNorm: { weights, eps: 1e-6 } }) };
+  const q = twin.append(appended, shape, layout, LAYER);
+  // Attend to what the device stored: a key that f32 rounds the other way is no fault of attention's.
+  const stored = { ...cache.twin, ...await nearPools(gpu, cache, before) };
+  release(gpu, batch.tensor, ...Object.values(tensors), ...(headNorm ? [headNorm.weights] : []), ...cache.tensors);
+  return { q, cache: stored };
+}
+
+for (const gpu of gpus) {
+  for (const sizes of CASES) {
+    const { headDim, group, format, step, contiguous } = sizes;
+    const name = `${step}, head_dim ${headDim}, group ${group}, ${format}${contiguous ? ", paged = contiguous" : ""}`;
+    test(`attention, ${gpu.family}: ${name}`, async () => {
+      const { out, expected, greatestValue } = await run(gpu, sizes, 16);
+      // Weights are off by the error of a score (f32 sums of products up to a few hundred), and they weigh values up to the greatest.
+      near(out, expected, { absolute: 1e-5 * greatestValue }, "attention", group * KV_HEADS * headDim);
+      if (contiguous) near((await run(gpu, sizes, 256)).out, out, {}, "contiguous against paged", group * KV_HEADS * headDim);
+    });
+  }
+}
+
+test("attention: mistakes stop at the launch", async () => {
+  const [gpu] = gpus as [Gpu];
+  const [owned, lengths] = [Uint32Array.of(1), Uint32Array.of(0)];
+  const cache = await testCache(gpu, { format: "f32", layers: 1, kvHeads: 1, headDim: 8, blockSize: 16, tableBlocks: 1, owned, lengths, seed: 1 });
+  const batch = { tensor: await put(gpu, [batchWords(8)], new Uint32Array(batchWords(8)), "u32"), rows: 8 };
+  const [q, wide, narrow] = [await put(gpu, [8, 16], null), await put(gpu, [8, 24], null), await put(gpu, [8, 12], null)];
+  const launch = (q: Tensor, out: Tensor) => (): void =>
+    attention(new Recorder(gpu), { q, out, view: cache.view, batch }, { heads: 2, kvHeads: 1, headDim: 8 }, 0, 1);
+  assert.throws(launch(wide, q), /attention: q must have 16 at axis 1, but has 24/);
+  assert.throws(launch(q, narrow), /attention: out has 12 columns for 2 heads of 8/);
+});
+
+test.run();

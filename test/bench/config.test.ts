@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { UsageError } from "../../engine/errors.ts";
-import { loadConfig, type ConfigRequest, type LoadedConfig } from "../../bench/config.ts";
+import { loadConfig, type ConfigRequest, type LoadedConfig } from "../../bench/core/config.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "dawnlm-config-"));
 const test = suite("config");

@@ -5,7 +5,7 @@ import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { ResultsFolder } from "../../bench/files.ts";
+import { ResultsFolder } from "../../bench/core/files.ts";
 import { DawnlmError, UsageError } from "../../engine/errors.ts";
 
 const test = suite("files");

@@ -5,13 +5,13 @@
 
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { compare, metricsOf, sentence, type Metric } from "../../bench/metrics.ts";
-import { runPagedAttention, type Outcome } from "../../bench/paged_attention.ts";
-import { armJson, statusOf, type Run } from "../../bench/report/json.ts";
-import { armMarkdown, comparisonMarkdown } from "../../bench/report/markdown.ts";
-import { terminalSummary } from "../../bench/report/terminal.ts";
-import { DEFAULTS, type ExperimentConfig } from "../../bench/schema.ts";
-import { machine } from "../../bench/environment.ts";
+import { compare, metricsOf, sentence, type Metric } from "../../bench/core/metrics.ts";
+import { runPagedAttention, type Outcome } from "../../bench/core/paged_attention.ts";
+import { armJson, statusOf, type Run } from "../../bench/core/report/json.ts";
+import { armMarkdown, comparisonMarkdown } from "../../bench/core/report/markdown.ts";
+import { terminalSummary } from "../../bench/core/report/terminal.ts";
+import { DEFAULTS, type ExperimentConfig } from "../../bench/core/schema.ts";
+import { machine } from "../../bench/core/environment.ts";
 import { ContextLengthError, OutOfMemoryError } from "../../engine/errors.ts";
 import type { LoadOptions } from "../../models/options.ts";
 import { DECODE_MS, fakeLoad, PREFILL_MS, type FakeOptions } from "../support/fake_llm.ts";

@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { choosePrompts } from "../../bench/prompts.ts";
-import { DEFAULTS, type ExperimentConfig } from "../../bench/schema.ts";
+import { choosePrompts } from "../../bench/core/prompts.ts";
+import { DEFAULTS, type ExperimentConfig } from "../../bench/core/schema.ts";
 import { UsageError } from "../../engine/errors.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "dawnlm-prompts-"));

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { change, quantile, seeded, shuffled, summarise } from "../../bench/stats.ts";
+import { change, quantile, seeded, shuffled, summarise } from "../../bench/core/stats.ts";
 
 test("quantiles interpolate between neighbours", () => {
   assert.is(quantile([3, 1, 2], 0.5), 2);

@@ -44,7 +44,8 @@ test("a line may hold options, a comment, or be switched off", () => {
 });
 
 test("what is written is read back the same", () => {
-  const sources = parseSources("sources.list", "deb [signed-by=/k.gpg arch=amd64] http://m.example/debian a main\ndeb http://m.example/x b main extra");
+  const text = "deb [signed-by=/k.gpg arch=amd64] http://m.example/debian a main\ndeb http://m.example/x b main extra";
+  const sources = parseSources("sources.list", text);
   assert.equal(parseSources("y.sources", formatSources(sources)), sources);
 });
 

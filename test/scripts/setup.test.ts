@@ -60,7 +60,7 @@ test("a dry run tells what is there, and which packages are missing", () => with
   assert.match((await setup(folder, "--dry-run")).stderr, /^npm packages: in place\nNode: .*node.*\nWebGPU adapter: Test GPU\n$/);
   await withScripts(GOOD, { "node_modules/webgpu/package.json": `{ "version": "0.9.0" }` }, async (other) => {
     const { stderr } = await setup(other, "--dry-run");
-    assert.match(stderr, /^npm packages: 1 missing or out of date, would run: npm ci\nNode: .*\nWebGPU adapter: known once the npm packages/);
+    assert.match(stderr, /^npm packages: 1 missing or out of date, would run: npm ci\nNode: .*\nWebGPU adapter: known once/);
   });
 }));
 

@@ -1,6 +1,6 @@
 /** bench/run.ts as a process of its own with a stand-in for the model; FAKE holds its options as JSON. */
-import { guardProcess } from "../../bench/cli.ts";
-import { main } from "../../bench/run.ts";
+import { guardProcess } from "../../bench/core/cli.ts";
+import { main } from "../../bench/core/run.ts";
 import { fakeLoad } from "./fake_llm.ts";
 
 guardProcess();

@@ -5,7 +5,7 @@
 
 import { AbortedError } from "../../engine/errors.ts";
 import type { CacheStats, Environment, GenerateOptions, GenerateResult, LoadOptions, MemoryBytes, MemoryReport, ModelSource } from "../../index.ts";
-import type { Load, Model } from "../../bench/paged_attention.ts";
+import type { Load, Model } from "../../bench/core/paged_attention.ts";
 import { contiguous, reservedEntries } from "../../techniques/paged_attention/index.ts";
 
 export interface FakeOptions {

@@ -5,7 +5,7 @@
 
 import { readFileSync, statSync } from "node:fs";
 import { isMap, isScalar, LineCounter, parseDocument, visit, type Document } from "yaml";
-import { UsageError } from "../engine/errors.ts";
+import { UsageError } from "../../engine/errors.ts";
 
 const MAX_BYTES = 1 << 20;
 const MAX_ALIASES = 100;

@@ -7,8 +7,8 @@ import { once } from "node:events";
 import { inspect } from "node:util";
 import { SingleBar } from "cli-progress";
 import { CommanderError, type Command } from "commander";
-import { DawnlmError } from "../engine/errors.ts";
-import type { LoadProgress } from "../models/options.ts";
+import { DawnlmError } from "../../engine/errors.ts";
+import type { LoadProgress } from "../../models/options.ts";
 
 export const EXIT_INTERRUPTED = 130;
 const EXIT_TERMINATED = 143;
@@ -86,6 +86,7 @@ export function reportFailure(error: unknown, debug: boolean): number {
 export function guardProcess(): void {
   process.on("SIGINT", interrupt);
   process.on("SIGTERM", () => process.exit(EXIT_TERMINATED));
+  process.on("uncaughtException", (error) => process.exit(reportFailure(error, process.argv.includes("--debug"))));
   process.stdout.on("error", ({ code }: NodeJS.ErrnoException) => {
     if (code === "EPIPE") process.exit(0);
     process.stderr.write(`dawnlm: standard output cannot be written (${code})\n`);
@@ -121,21 +122,25 @@ export function progressBar(): { update: (progress: LoadProgress) => void; stop:
   const show = (): void => {
     if (latest === null) return;
     const { stage, label, loaded, total } = latest;
-    if (!shown) bar.start(total, loaded, { stage, label });
+    const words = { stage, label: withoutControls(label) };
+    if (!shown) bar.start(total, loaded, words);
     shown = true;
     bar.setTotal(total);
-    bar.update(loaded, { stage, label: withoutControls(label) });
+    bar.update(loaded, words);
   };
   const timer = setTimeout(show, PROGRESS_AFTER_MS);
   const started = performance.now();
+  const stop = (): void => {
+    clearTimeout(timer);
+    if (shown) bar.stop();
+    process.off("exit", stop);
+  };
+  process.on("exit", stop); // Ctrl-C in the middle must give the cursor back
   return {
     update: (progress) => {
       latest = progress;
       if (performance.now() - started > PROGRESS_AFTER_MS) show();
     },
-    stop: () => {
-      clearTimeout(timer);
-      if (shown) bar.stop();
-    },
+    stop,
   };
 }

@@ -6,7 +6,7 @@
 import { mkdirSync, openSync, readFileSync, realpathSync, renameSync, rmSync, writeFileSync, closeSync, fsyncSync } from "node:fs";
 import { hostname } from "node:os";
 import { join, relative } from "node:path";
-import { DawnlmError, UsageError } from "../engine/errors.ts";
+import { DawnlmError, UsageError } from "../../engine/errors.ts";
 
 const LOCK = ".lock";
 

@@ -10,10 +10,10 @@
  * iteration, which is what keeps a machine that warms up or is busy for a while from favouring one of them.
  */
 
-import { AbortedError, ContextLengthError, OutOfMemoryError } from "../engine/errors.ts";
-import { DTYPE_BYTES } from "../engine/dtype.ts";
-import type { CacheStats, Environment, GenerateOptions, GenerateResult, KvLayout, LoadOptions, MemoryReport, ModelConfig, ModelSource } from "../index.ts";
-import { contiguous, paged, sequencesThatFit } from "../techniques/paged_attention/index.ts";
+import { AbortedError, ContextLengthError, OutOfMemoryError } from "../../engine/errors.ts";
+import { DTYPE_BYTES } from "../../engine/dtype.ts";
+import type { CacheStats, Environment, GenerateOptions, GenerateResult, KvLayout, LoadOptions, MemoryReport, ModelConfig, ModelSource } from "../../index.ts";
+import { contiguous, paged, sequencesThatFit } from "../../techniques/paged_attention/index.ts";
 import type { Prompts } from "./prompts.ts";
 import type { ExperimentConfig } from "./schema.ts";
 import { seeded, shuffled } from "./stats.ts";

@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { cpus, release, totalmem, type as osType } from "node:os";
 import { fileURLToPath } from "node:url";
 
-const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const PACKAGES = ["webgpu", "tokenizers"];
 
 export interface Machine {

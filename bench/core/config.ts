@@ -6,12 +6,12 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { UsageError } from "../engine/errors.ts";
-import { nearest } from "../engine/nearest.ts";
+import { UsageError } from "../../engine/errors.ts";
+import { nearest } from "../../engine/nearest.ts";
 import { DEFAULTS, problemsOf, show, type ExperimentConfig, type Key, type Problem } from "./schema.ts";
 import { readYamlFile, type YamlFile } from "./yaml_file.ts";
 
-const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Techniques with an experiment, by every name they go by. */
 const TECHNIQUES: Readonly<Record<string, string>> = { pagedattention: "PagedAttention", paged_attention: "PagedAttention" };

@@ -6,11 +6,11 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { UsageError } from "../engine/errors.ts";
+import { UsageError } from "../../engine/errors.ts";
 import type { ExperimentConfig } from "./schema.ts";
 import { seeded } from "./stats.ts";
 
-const TEXTS = ["persuasion.txt", "sotu_heldout.txt"].map((name) => fileURLToPath(new URL(`../assets/texts/${name}`, import.meta.url)));
+const TEXTS = ["persuasion.txt", "sotu_heldout.txt"].map((name) => fileURLToPath(new URL(`../../assets/texts/${name}`, import.meta.url)));
 const WORDS = { min: 12, max: 120 };
 
 export interface Prompts {

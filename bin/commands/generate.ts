@@ -1,0 +1,80 @@
+/** `dawnlm generate`: text that follows a prompt, to standard output as it is made; what it took, in one line, to standard error. */
+
+import { UsageError } from "../../engine/errors.ts";
+import type { LLM } from "../../index.ts";
+import type { GenerateOptions } from "../../models/options.ts";
+import { EXIT_INTERRUPTED, interruptible, print } from "../../bench/core/cli.ts";
+import { adapterInWords, checkedOptions, loadModel, type ModelFlags } from "../model_options.ts";
+
+/** More than any context holds; a pipe that never ends is refused instead of filling the memory. */
+const MAX_STDIN_BYTES = 32 * 2 ** 20;
+
+export interface GenerateFlags extends ModelFlags { readonly json?: boolean }
+
+/** Returns the exit code. */
+export async function generate(argument: string | undefined, flags: GenerateFlags): Promise<number> {
+  const options = await checkedOptions(flags);
+  const prompt = argument === undefined || argument === "-" ? await promptFromStdin(argument) : argument;
+  if (prompt === "") throw new UsageError("the prompt is empty: give the text to continue");
+  const llm = await loadModel(flags.model, options.load);
+  try {
+    return await interruptible(async (signal) => {
+      const generateOptions = { ...options.generate, signal };
+      try {
+        await (flags.json === true ? writeJson(llm, prompt, generateOptions) : writeText(llm, prompt, generateOptions));
+        return 0;
+      } catch (error) {
+        if (!signal.aborted) throw error;
+        if (flags.json !== true) await print("\n");
+        return EXIT_INTERRUPTED;
+      }
+    });
+  } finally {
+    await llm.close();
+  }
+}
+
+async function promptFromStdin(argument: string | undefined): Promise<string> {
+  if (argument === undefined && process.stdin.isTTY) throw new UsageError("no prompt: give it in quotes, or pipe it in");
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > MAX_STDIN_BYTES) throw new UsageError(`the prompt on standard input is longer than ${MAX_STDIN_BYTES} bytes`);
+    chunks.push(chunk);
+  }
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(chunks)).replace(/\r?\n$/, "");
+  } catch {
+    throw new UsageError("the prompt on standard input is not UTF-8 text");
+  }
+}
+
+async function writeText(llm: LLM, prompt: string, options: GenerateOptions): Promise<void> {
+  let promptTokens = 0, tokens = 0, first: number | null = null;
+  const stopListening = llm.trace.on((event) => {
+    if (event.type === "admitted") promptTokens = event.promptTokens;
+    if (event.type === "finished") tokens = event.tokens;
+  });
+  const start = performance.now();
+  for await (const { text } of llm.stream(prompt, options)) {
+    first ??= performance.now();
+    await print(text);
+  }
+  const end = performance.now();
+  stopListening();
+  await print("\n");
+  const speed = first !== null && tokens > 1 ? `, then ${(1000 * (tokens - 1) / (end - first)).toFixed(1)} tokens/s` : "";
+  const firstText = first === null ? "" : `, the first after ${(first - start).toFixed(0)} ms${speed}`;
+  const random = llm.source.random ? "; random weights: the text means nothing" : "";
+  process.stderr.write(`${tokens} tokens after a prompt of ${promptTokens}${firstText}; ${adapterInWords(llm)}${random}\n`);
+}
+
+async function writeJson(llm: LLM, prompt: string, options: GenerateOptions): Promise<void> {
+  const { text, ids, promptTokens, finishReason, timings, stats } = await llm.generate(prompt, options);
+  const { adapter, kernelFamily } = llm.environment;
+  await print(`${JSON.stringify({
+    text, ids, promptTokens, finishReason, timings, stats,
+    memory: llm.memory(), source: llm.source, adapter, kernelFamily, loadTimings: llm.loadTimings,
+  })}\n`);
+}

@@ -1,0 +1,54 @@
+#!/usr/bin/env node
+/**
+ * The `dawnlm` command: which subcommands and options there are. What a subcommand does is one function in commands/, imported only when
+ * it runs, so that --help and a mistyped option are answered at once, even where no GPU driver is installed.
+ */
+
+import { readFileSync } from "node:fs";
+import { Command } from "commander";
+import { guardProcess, normaliseArgv, oneLine, reportFailure } from "../bench/core/cli.ts";
+import { addModelOptions } from "./model_options.ts";
+
+const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
+let exitCode = 0;
+
+const program = new Command("dawnlm")
+  .description("Run large language models from TypeScript on any GPU.")
+  .version(version)
+  .option("--debug", "show where an error came from")
+  .exitOverride()
+  .configureHelp({ showGlobalOptions: true })
+  .configureOutput({ outputError: (text, write) => { write(`dawnlm: ${usageMessage(text)}\n`); } })
+  .addHelpText("after", "\nExit codes: 0 ok, 1 internal error, 2 usage, 3 model or tokenizer files, 4 no usable GPU, 130 Ctrl-C.");
+
+addModelOptions(program.command("generate")
+  .description("continue a prompt; the text goes to standard output as it is made")
+  .argument("[prompt]", "the text to continue; - reads standard input, as does leaving it out in a pipe (one final newline is dropped)"))
+  .option("--json", "print one JSON object at the end instead of the text")
+  .action(async (prompt: string | undefined, flags) => {
+    exitCode = await (await import("./commands/generate.ts")).generate(prompt, flags);
+  });
+
+addModelOptions(program.command("chat")
+  .description("talk with a model through its chat template; /reset forgets the conversation, /exit leaves"))
+  .action(async (flags) => { exitCode = await (await import("./commands/chat.ts")).chat(flags); });
+
+program.command("doctor")
+  .description("say what this machine has, how fast it is, and what is missing with the fix")
+  .option("--adapter <name>", "examine this adapter: auto, software, an index, or part of a name", "auto")
+  .option("--json", "print one JSON object")
+  .action(async (flags) => { exitCode = await (await import("./commands/doctor.ts")).doctor(flags); });
+
+/** Commander's words for a wrong command line, on one line and without its prefix. */
+function usageMessage(text: string): string {
+  const message = oneLine(text.replace(/^error: /, "")).replace(/\.$/, "");
+  return message.startsWith("too many arguments for 'generate'") ? `${message}; put the prompt in quotes` : message;
+}
+
+guardProcess();
+try {
+  await program.parseAsync(normaliseArgv(process.argv.slice(2), program), { from: "user" });
+  process.exitCode = exitCode;
+} catch (error) {
+  process.exitCode = reportFailure(error, program.opts()["debug"] === true);
+}

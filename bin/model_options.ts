@@ -1,0 +1,93 @@
+/**
+ * The options that `generate` and `chat` share, and their way into the records of the library. Ranges are the library's business
+ * (models/generate_options.ts); here text becomes numbers, and nothing is loaded before every option was found good.
+ */
+
+import { InvalidArgumentError, Option, type Command } from "commander";
+import type { LLM } from "../index.ts";
+import type { GenerateOptions, KvFormat, LoadOptions, WeightFormat } from "../models/options.ts";
+import { progressBar } from "../bench/core/cli.ts";
+
+export interface ModelFlags {
+  readonly model: string;
+  readonly revision?: string;
+  readonly weights?: "auto" | WeightFormat;
+  readonly kv?: KvFormat;
+  readonly kvMemory?: number;
+  readonly maxModelLen?: number;
+  readonly adapter?: string;
+  readonly maxTokens?: number;
+  readonly temperature?: number;
+  readonly topP?: number;
+  readonly topK?: number;
+  readonly seed?: number;
+  readonly stop: readonly string[];
+  readonly ignoreEos?: boolean;
+}
+
+export function addModelOptions(command: Command): Command {
+  return command
+    .option("-m, --model <model>", "a folder, a bundled name, a Hugging Face id owner/name[@revision], or random:NAME", "tiny-neox")
+    .option("--revision <revision>", "commit, branch or tag of a Hugging Face model (default: main)")
+    .option("-n, --max-tokens <count>", "most tokens to generate (default: 128)", parseNumber)
+    .option("--temperature <number>", "0 is greedy; else divide logits by it and sample (default: 0)", parseNumber)
+    .option("--top-p <number>", "sample from the likeliest tokens that together have this probability (default: 1)", parseNumber)
+    .option("--top-k <count>", "sample from this many likeliest tokens; 0 is all (default: 0)", parseNumber)
+    .option("--seed <number>", "same seed, same text on the same adapter (default: 0)", parseNumber)
+    .option("--stop <text>", "end before this text; may be given again", (text: string, all: string[]) => [...all, text], [])
+    .option("--ignore-eos", "generate on past the model's end of text")
+    .addOption(new Option("--weights <format>", "number format of the weights (default: as stored)")
+      .choices(["auto", "f32", "f16", "bf16"]))
+    .addOption(new Option("--kv <format>", "number format of the KV cache (default: f16)").choices(["f32", "f16", "bf16"]))
+    .option("--kv-memory <bytes>", "memory for keys and values: 512MiB, 1GB, or bytes", parseBytes)
+    .option("--max-model-len <tokens>", "longest prompt and continuation together", parseNumber)
+    .option("--adapter <name>", "auto, software, an index of `dawnlm doctor`, or part of an adapter's name (default: auto)");
+}
+
+/** A decimal number as written; the library checks its range. Throws InvalidArgumentError. */
+export function parseNumber(text: string): number {
+  if (!/^[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?$/i.test(text)) throw new InvalidArgumentError("Expected a number.");
+  return Number(text);
+}
+
+const UNITS: Readonly<Record<string, number>> = {
+  "": 1, b: 1, kb: 1e3, mb: 1e6, gb: 1e9, tb: 1e12, kib: 2 ** 10, mib: 2 ** 20, gib: 2 ** 30, tib: 2 ** 40,
+};
+
+/** Bytes from `512MiB`, `1.5 GB` or `1000000`. Throws InvalidArgumentError. */
+export function parseBytes(text: string): number {
+  const [, number, unit = ""] = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(text) ?? [];
+  const factor = UNITS[unit.toLowerCase()];
+  if (number === undefined || factor === undefined) {
+    throw new InvalidArgumentError("Expected bytes, or a number with KB, MB, GB (powers of 1000) or KiB, MiB, GiB (powers of 1024).");
+  }
+  return Math.floor(Number(number) * factor);
+}
+
+/** Everything the flags say, checked. Throws UsageError. */
+export async function checkedOptions(flags: ModelFlags): Promise<{ load: LoadOptions; generate: GenerateOptions }> {
+  const { checkLoadOptions, completeGenerateOptions } = await import("../models/generate_options.ts");
+  const { weights, kv, kvMemory, maxModelLen, adapter, revision, temperature, topP, topK, seed, stop, ignoreEos } = flags;
+  const load = { weights, kv, kvMemory, maxModelLen, adapter, revision } as LoadOptions;
+  const generate = { maxNewTokens: flags.maxTokens, temperature, topP, topK, seed, stop, ignoreEos } as GenerateOptions;
+  checkLoadOptions(load);
+  completeGenerateOptions(generate);
+  return { load, generate };
+}
+
+/** Load the model with a progress bar. */
+export async function loadModel(model: string, options: LoadOptions): Promise<LLM> {
+  const { LLM } = await import("../index.ts");
+  const bar = progressBar();
+  try {
+    return await LLM.load(model, { ...options, onProgress: bar.update });
+  } finally {
+    bar.stop();
+  }
+}
+
+/** The adapter in words, for the summary of a run. */
+export function adapterInWords({ environment: { adapter } }: LLM): string {
+  if (adapter.software) return `on the software adapter (a CPU, not a GPU): ${adapter.description}`;
+  return `on ${[adapter.vendor, adapter.device, adapter.description].filter((part) => part !== "").join(" ")}`;
+}

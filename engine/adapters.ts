@@ -52,7 +52,7 @@ async function askFor(flags: readonly string[]): Promise<GPUAdapter | null> {
 
 /** Choose from the list: `auto`, `software`, an index, or part of a name. Throws UsageError with the list when nothing matches. */
 export function chooseAdapter(adapters: readonly AdapterName[], wanted: string | number): AdapterName {
-  const list = adapters.map(({ name, backend }, index) => `  ${index}: ${name} (${backend})`).join("\n");
+  const list = adapters.map(({ name, backend }, index) => `${index} ${name} (${backend})`).join("; ");
   if (adapters.length === 0) {
     throw new GpuError("no WebGPU adapter found: install a GPU driver with Vulkan, or Mesa's software driver (package mesa-vulkan-drivers; `npm start` does it on Debian and Ubuntu)");
   }
@@ -60,7 +60,7 @@ export function chooseAdapter(adapters: readonly AdapterName[], wanted: string |
     : wanted === "software" ? adapters.find(({ software }) => software)
     : /^\d+$/.test(String(wanted)) ? adapters[Number(wanted)]
     : adapters.find(({ name }) => name.toLowerCase().includes(String(wanted).toLowerCase()));
-  if (found === undefined) throw new UsageError(`no adapter "${wanted}"; this machine has\n${list}`);
+  if (found === undefined) throw new UsageError(`no adapter "${wanted}"; this machine has: ${list}`);
   return found;
 }
 

@@ -83,7 +83,7 @@ export class Gpu {
       this.#latch(asError((event as GPUUncapturedErrorEvent).error));
     });
     void device.lost.then((info) => {
-      if (info.reason !== "destroyed") this.#latch(new DeviceLostError(`the GPU device was lost: ${info.message}`));
+      if (!this.#closed) this.#latch(new DeviceLostError(`the GPU device was lost: ${info.message}`));
     });
   }
 

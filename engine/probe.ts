@@ -46,8 +46,10 @@ const MARK_WORDS = 1024;
 /** probe_fma.wgsl: eight chains, sixteen steps a round, two operations a step. */
 const FLOP_PER_ROUND = 8 * 16 * 2;
 
+interface Cut { workgroup: number; perInvocation: number; bytes: number; fmaGroups: number; rounds: number }
+
 /** How the kernels are cut for each family: as its matrix-vector product reads weights. */
-function shapeFor({ family, subgroupSize, maxBinding }: Gpu): { workgroup: number; perInvocation: number; bytes: number; fmaGroups: number; rounds: number } {
+function cutFor({ family, subgroupSize, maxBinding }: Gpu): Cut {
   const { workgroup, perInvocation, wanted, fmaGroups, rounds } = family === "software"
     ? { workgroup: subgroupSize, perInvocation: 256, wanted: 64 * 2 ** 20, fmaGroups: 256, rounds: 64 }
     : { workgroup: 256, perInvocation: 16, wanted: 256 * 2 ** 20, fmaGroups: 2048, rounds: 128 };
@@ -59,7 +61,7 @@ function shapeFor({ family, subgroupSize, maxBinding }: Gpu): { workgroup: numbe
 export async function probe(gpu: Gpu, seconds = 5): Promise<ProbeResult> {
   const started = performance.now();
   const share = (seconds * 1000) / 5;
-  const { workgroup, perInvocation, bytes, fmaGroups, rounds } = shapeFor(gpu);
+  const { workgroup, perInvocation, bytes, fmaGroups, rounds } = cutFor(gpu);
   const tensors: Tensor[] = [];
   const make = async (words: number, label: string): Promise<Tensor> => {
     tensors.push(await gpu.tensor("staging", [words], "u32", `probe.${label}`));
@@ -72,7 +74,9 @@ export async function probe(gpu: Gpu, seconds = 5): Promise<ProbeResult> {
     const groups = bytes / (workgroup * perInvocation * 16);
 
     const copy = await time(gpu, await record(gpu, COPY, consts, { source, to }, groups), share);
-    for (const { at, words } of marks) await expect(gpu, COPY, slice(to, at, MARK_WORDS), (found) => found.every((word, i) => word === words[i]));
+    for (const { at, words } of marks) {
+      await expect(gpu, COPY, slice(to, at, MARK_WORDS), (found) => found.every((word, i) => word === words[i]));
+    }
 
     const read = await time(gpu, await record(gpu, READ, consts, { source, sums: to }, groups), share);
     const all = marks.flatMap(({ words }) => [...words]).reduce((sum, word) => sum ^ word, 0) >>> 0;
@@ -81,9 +85,10 @@ export async function probe(gpu: Gpu, seconds = 5): Promise<ProbeResult> {
 
     gpu.upload(small.buffer, 0, new Float32Array([0.5, 0.5]));
     const invocations = fmaGroups * workgroup;
-    const fma = await time(gpu, await record(gpu, FMA, { WORKGROUP: workgroup, ROUNDS: rounds }, { factor: small, sums: slice(to, 0, invocations) }, fmaGroups), share);
+    const operands = { factor: small, sums: slice(to, 0, invocations) };
+    const fma = await time(gpu, await record(gpu, FMA, { WORKGROUP: workgroup, ROUNDS: rounds }, operands, fmaGroups), share);
     const eight = new Uint32Array(new Float32Array([8]).buffer)[0];
-    await expect(gpu, FMA, slice(to, 0, invocations), (sums) => sums.every((word) => word === eight));
+    await expect(gpu, FMA, operands.sums, (sums) => sums.every((word) => word === eight));
 
     gpu.upload(small.buffer, 0, new Uint32Array(4));
     const counting = await record(gpu, COUNT, { SUBGROUP: gpu.subgroupSize }, { count: small }, 1);
@@ -118,10 +123,13 @@ function slice(tensor: Tensor, first: number, words: number): Tensor {
 
 async function expect(gpu: Gpu, kernel: WgslFile, tensor: Tensor, holds: (words: Uint32Array) => boolean): Promise<void> {
   if (holds(await gpu.readU32(tensor))) return;
-  throw new GpuError(`${kernel.name} gave a wrong result on ${gpu.adapter.description}: the driver cannot be trusted; update it or choose another adapter`);
+  const advice = "the driver cannot be trusted; update it or choose another adapter";
+  throw new GpuError(`${kernel.name} gave a wrong result on ${gpu.adapter.description}: ${advice}`);
 }
 
-async function record(gpu: Gpu, source: WgslFile, consts: Consts, tensors: Readonly<Record<string, Tensor>>, x: number): Promise<Recording> {
+type Tensors = Readonly<Record<string, Tensor>>;
+
+async function record(gpu: Gpu, source: WgslFile, consts: Consts, tensors: Tensors, x: number): Promise<Recording> {
   const recorder = new Recorder(gpu);
   recorder.run({ source, slots: [], consts }, tensors, x);
   return recorder.finish(source.name);

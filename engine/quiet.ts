@@ -4,11 +4,23 @@
  * to /dev/null for the length of the call. What Dawn has to say about failures arrives as exceptions, so nothing is lost.
  */
 
-import { closeSync, openSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
 
-/** Run `body` with standard error silenced (Linux only; elsewhere it simply runs). */
+const O_APPEND = 0o2000;
+
+/**
+ * A file opened anew has a position of its own, so what others then write through the old one (`> log 2>&1`) would overwrite ours.
+ * Only a file opened for appending has no position to lose.
+ */
+function hasPosition(): boolean {
+  if (!fstatSync(2).isFile()) return false;
+  const [, flags] = /^flags:\s*(\d+)/m.exec(readFileSync("/proc/self/fdinfo/2", "utf8")) ?? [];
+  return flags === undefined || (parseInt(flags, 8) & O_APPEND) === 0;
+}
+
+/** Run `body` with standard error silenced, where that can be undone without a trace (Linux; not a plain `2> file`). */
 export function quietly<T>(body: () => T): T {
-  if (process.platform !== "linux") return body();
+  if (process.platform !== "linux" || hasPosition()) return body();
   let saved: number;
   try {
     saved = openSync("/proc/self/fd/2", "a");

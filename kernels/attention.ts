@@ -143,11 +143,18 @@ export function appendAndAttend(
   }, { ...tensors, out, ...viewTensors(view, layer), batch: batch.tensor }, shape.kvHeads, "tiles");
 }
 
+/** Entries that one dispatch copies at most: a grid has no more than 65,535 workgroups, and views of `moves` stay aligned. */
+const GATHER_STEP = 32_768;
+
 /** Copy entries moves[i] = (source, target) of both pools; moves: u32 [n, 2]. Sources and targets must not overlap. */
 export function gather(recorder: Recorder, { moves, view, headDim }: { moves: Tensor; view: KvView; headDim: number }): void {
-  recorder.run({
-    source: GATHER, slots: [KV_SLOTS[view.format], POOLS_WRITE], consts: { HEAD_DIM: headDim, SUBGROUP: recorder.gpu.subgroupSize },
-  }, { moves, k_pool: view.kPool, v_pool: view.vPool }, 1, { rowsPer: 1 });
+  const { n } = match("gather", { moves: [moves, "n", 2] });
+  for (let first = 0; first < n!; first += GATHER_STEP) {
+    const count = Math.min(GATHER_STEP, n! - first);
+    recorder.run({
+      source: GATHER, slots: [KV_SLOTS[view.format], POOLS_WRITE], consts: { HEAD_DIM: headDim, SUBGROUP: recorder.gpu.subgroupSize },
+    }, { moves: { ...moves, offset: moves.offset + first * 8, shape: [count, 2] }, k_pool: view.kPool, v_pool: view.vPool }, 1, count);
+  }
 }
 
 /** The end of a decode step: one entry more in every table of every row's sequence. */

@@ -51,8 +51,9 @@ export const ACTIVATIONS = { none: 0, gelu: 1, gelu_tanh: 2 } as const;
 export type Activation = keyof typeof ACTIVATIONS;
 
 /**
- * A norm of the input that is made part of the product. `gain`: [K], or [2, K] where the product is split in two (`second`). For LayerNorm `weightGain` [N] is W·gain, and the product's bias
- * must be W·(norm's bias) + its own bias; `foldLayerNorm` makes both.
+ * A norm of the input that is made part of the product. `gain`: [K], or [2, K] where the product is split in two (`second`). For
+ * LayerNorm `weightGain` [N] is W·gain, and the product's bias must be W·(norm's bias) + its own bias; `foldLayerNorms` makes both. Its
+ * variance is E[x²] − μ², which loses precision where the mean is many times the spread.
  */
 export type InputNorm =
   | { readonly kind: "rms"; readonly gain: Tensor; readonly eps: number }
@@ -102,6 +103,9 @@ export function linear(recorder: Recorder, { x, weight, bias, norm, y, second }:
   if (second && (split % SPLIT_STEP !== 0 || residual || weight.gated)) throw new Error(`linear: a product cannot be split at output ${split}`);
   if ((M! % 8 !== 0 && rows !== "one") || K % 8 !== 0 || xFirst % 4 !== 0 || X! % 4 !== 0) {
     throw new Error(`linear: x comes in multiples of 8 rows and columns, but is [${M}, ${K}] from column ${xFirst} of ${X}`);
+  }
+  if (weight.gated && (bias || residual || activation !== "none" || norm?.kind === "layer")) {
+    throw new Error(`linear: a gated product takes no bias, activation, residual or LayerNorm (${weight.parts[0]!.tensor.label})`);
   }
   for (const part of weight.parts) {
     const { source, extra, scalarGain, x: gridX, y: gridY } = variant(recorder, rows, M!, part.rows, weight.gated, norm !== undefined);

@@ -12,20 +12,20 @@ const between = (min: number, max: number, openMin = false): Check => (value) =>
   typeof value === "number" && value <= max && (openMin ? value > min : value >= min) ? null : `a number ${openMin ? "above" : "from"} ${min} to ${max}`;
 const oneOf = (...names: readonly string[]): Check => (value) => names.includes(value as string) ? null : `one of ${names.join(", ")}`;
 const isA = (type: string): Check => (value) => typeof value === type ? null : `a ${type}`;
-const texts: Check = (value) => Array.isArray(value) && value.length <= 64 && value.every((text) => typeof text === "string") ? null : "a list of at most 64 strings";
+const texts: Check = (value) => Array.isArray(value) && value.length <= 64 && value.every((text) => typeof text === "string" && text !== "") ? null : "a list of at most 64 strings, none of them empty";
 const layout: Check = (value) => {
-  const { name, blockSize } = value as { name?: unknown; blockSize?: unknown };
+  const { name, blockSize } = (value ?? {}) as { name?: unknown; blockSize?: unknown };
   if (name === "contiguous" && blockSize === undefined) return null;
   return name === "paged" && Number.isSafeInteger(blockSize) && (blockSize as number) >= 1 ? null : `{ name: "paged", blockSize: 1 or more } or { name: "contiguous" }`;
 };
 
 const GENERATE: Readonly<Record<keyof GenerateOptions, Check>> = {
-  maxNewTokens: whole(0), temperature: between(0, 100), topP: between(0, 1, true), topK: whole(0), seed: whole(0, 0xffff_ffff),
+  maxNewTokens: whole(0), temperature: between(0, 100), topP: between(0, 1, true), topK: whole(0, 0xffff_ffff), seed: whole(0, 0xffff_ffff),
   stop: texts, ignoreEos: isA("boolean"), signal: (value) => value instanceof AbortSignal ? null : "an AbortSignal",
 };
 const LOAD: Readonly<Record<keyof LoadOptions, Check>> = {
   weights: oneOf("auto", "f32", "f16", "bf16"), kv: oneOf("f32", "f16", "bf16"), kvLayout: layout, kvMemory: whole(1), maxModelLen: whole(2),
-  maxSequences: whole(1, 1024), prefillChunk: whole(1, 65_536), adapter: (value) => typeof value === "string" || Number.isSafeInteger(value) ? null : "a name or an index",
+  maxSequences: whole(1, 1024), prefillChunk: whole(1, 65_535), adapter: (value) => typeof value === "string" || Number.isSafeInteger(value) ? null : "a name or an index",
   seed: whole(0, 0xffff_ffff), revision: isA("string"), onProgress: isA("function"),
 };
 
@@ -43,7 +43,12 @@ function check<T extends object>(call: string, options: T, checks: Readonly<Reco
 }
 
 function describe(value: unknown): string {
-  return typeof value === "number" || value === undefined ? String(value) : JSON.stringify(value)?.slice(0, 60) ?? typeof value;
+  if (typeof value === "number" || typeof value === "bigint" || value === undefined) return String(value);
+  try {
+    return JSON.stringify(value)?.slice(0, 60) ?? typeof value;
+  } catch {
+    return typeof value; // an object that contains itself
+  }
 }
 
 export function checkLoadOptions(options: LoadOptions): LoadOptions {

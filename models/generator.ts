@@ -29,7 +29,8 @@ export class Generator {
   readonly #requests = new Map<Sequence, Request>();
   /** Sequences whose next rows the GPU already holds, in order: decoding goes on without writing a batch. */
   #onGpu: readonly Sequence[] = [];
-  #running: Promise<void> | null = null;
+  /** Whether the loop still looks for work: it falls in the same turn in which the scheduler has none, so nothing is queued unseen. */
+  #looping = false;
 
   constructor(gpu: Gpu, cache: KvCache, runner: Runner, options: GeneratorOptions) {
     this.#gpu = gpu;
@@ -40,7 +41,7 @@ export class Generator {
 
   /** Queue requests; they run as soon as `lock` grants the device to the loop. Throws ContextLengthError for one that can never run. */
   add(requests: readonly Request[], signal: AbortSignal | undefined, lock: (work: () => Promise<void>) => Promise<void>): void {
-    signal?.throwIfAborted();
+    if (signal?.aborted) throw new AbortedError(undefined, { cause: signal.reason });
     for (const request of requests) {
       try {
         this.scheduler.add(request.sequence);
@@ -51,15 +52,23 @@ export class Generator {
       this.#gpu.trace.emit(() => ({ type: "admitted", sequence: request.sequence.id, promptTokens: request.sequence.prompt.length }));
       this.#requests.set(request.sequence, request);
     }
-    signal?.addEventListener("abort", () => {
-      for (const request of requests) this.#drop(request, new AbortedError());
-    }, { once: true });
+    if (signal !== undefined) this.#abortOn(signal, requests);
     this.#settleFinished(); // a request for no tokens is finished before anything runs
-    this.#running ??= lock(() => this.#loop()).catch((error: unknown) => {
-      for (const request of this.#requests.values()) this.#drop(request, error);
-    }).finally(() => { this.#running = null; });
+    if (this.#looping) return;
+    this.#looping = true;
+    void lock(() => this.#loop());
   }
 
+  /** A signal may serve many requests, so it is let go of once these are settled. */
+  #abortOn(signal: AbortSignal, requests: readonly Request[]): void {
+    const abort = (): void => {
+      for (const request of requests) this.#drop(request, new AbortedError(undefined, { cause: signal.reason }));
+    };
+    signal.addEventListener("abort", abort);
+    void Promise.allSettled(requests.map(({ result }) => result)).then(() => { signal.removeEventListener("abort", abort); });
+  }
+
+  /** Never rejects: what goes wrong goes to the requests. */
   async #loop(): Promise<void> {
     this.#onGpu = [];
     try {
@@ -75,8 +84,10 @@ export class Generator {
         else await this.#decode(plan);
         this.#settleFinished();
       }
+    } catch (error) {
+      for (const request of this.#requests.values()) this.#drop(request, error);
     } finally {
-      this.#cache.sync();
+      this.#looping = false;
     }
   }
 

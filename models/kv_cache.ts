@@ -86,7 +86,7 @@ export class KvCache {
         const recorder = new Recorder(this.#gpu);
         gather(recorder, { moves: tensor, view: this.view, headDim: this.#headDim });
         const recording = await recorder.finish("keep");
-        submit(this.#gpu, recording, { rows: count, tiles: 0 });
+        submit(this.#gpu, recording, { rows: 0, tiles: 0 });
         await this.#gpu.sync();
       } finally {
         this.#gpu.destroyBuffer(tensor.buffer);

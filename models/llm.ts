@@ -77,7 +77,7 @@ export class LLM {
   readonly #runner: Runner;
   readonly #generator: Generator;
   #requests = 0;
-  #closed = false;
+  #closed: Promise<void> | null = null;
   /** The device does one thing at a time: the loop of generation, or a pass for logits. */
   #lock: Promise<unknown> = Promise.resolve();
 
@@ -142,8 +142,8 @@ export class LLM {
     return Promise.all(requests.map(({ result }) => result));
   }
 
-  /** The pieces of a text as they are generated. Leaving the loop early aborts the request. */
-  async *stream(prompt: string | readonly number[], options: GenerateOptions = {}): AsyncGenerator<{ text: string; id: number }> {
+  /** The pieces of a text as they are generated; the generator returns the whole result. Leaving the loop early aborts the request. */
+  async *stream(prompt: string | readonly number[], options: GenerateOptions = {}): AsyncGenerator<{ text: string; id: number }, GenerateResult> {
     const pieces: { text: string; id: number }[] = [];
     let wake = (): void => {};
     const leave = new AbortController();
@@ -158,15 +158,16 @@ export class LLM {
         if (done) break;
         await new Promise<void>((resolve) => { wake = resolve; });
       }
-      await finished;
+      return await finished;
     } finally {
       if (!done) leave.abort();
     }
   }
 
-  /** Logits [T, vocab] of every position of `ids`, teacher-forced through the real cache in chunks. */
-  async logits(ids: readonly number[]): Promise<Float32Array> {
+  /** Logits [T, vocab] of every position of `tokens`, teacher-forced through the real cache in chunks. */
+  async logits(tokens: readonly number[]): Promise<Float32Array> {
     this.#open();
+    const ids = [...tokens]; // the caller's list may change while it is read in chunks
     this.#checkIds(ids, "logits");
     if (ids.length === 0) throw new UsageError("logits: no token ids were given");
     if (ids.length > this.maxModelLen) throw new ContextLengthError(`logits: ${ids.length} tokens are more than maxModelLen (${this.maxModelLen})`);
@@ -239,11 +240,8 @@ export class LLM {
   }
 
   /** Wait for what is running, then free everything on the GPU. Safe to call twice. */
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
-    await this.#lock;
-    this.#gpu.close();
+  close(): Promise<void> {
+    return this.#closed ??= this.#lock.then(() => { this.#gpu.close(); });
   }
 
   async #requestsFor(
@@ -251,7 +249,7 @@ export class LLM {
   ): Promise<Request[]> {
     this.#open();
     const complete = completeGenerateOptions(options);
-    const encoded = await Promise.all(prompts.map((prompt) => typeof prompt === "string" ? this.tokenizer.encode(prompt) : prompt));
+    const encoded = await Promise.all(prompts.map((prompt) => typeof prompt === "string" ? this.tokenizer.encode(prompt) : [...prompt]));
     this.#open();
     const requests = encoded.map((ids, i) => {
       this.#checkIds(ids, "generate");
@@ -270,7 +268,7 @@ export class LLM {
   }
 
   #open(): void {
-    if (this.#closed) throw new UsageError("this LLM is closed");
+    if (this.#closed !== null) throw new UsageError("this LLM is closed");
     this.#gpu.check();
   }
 

@@ -51,9 +51,9 @@ export class Request {
   /** Tokens accepted so far. */
   get accepted(): number { return this.#ids.length; }
 
-  /** The sequence is finished: give the result to whoever waits. */
+  /** The sequence is finished: give the result to whoever waits, with the text held back in case a stop string began there. */
   finish(reason: FinishReason): void {
-    if (this.#stopped === null) this.#emit(this.#stops.push(this.#decoder.flush()).text + this.#stops.flush(), this.#ids.at(-1) ?? -1);
+    this.#emit(this.#stops.push(this.#decoder.flush()).text + this.#stops.flush(), this.#ids.at(-1) ?? -1);
     this.#settle.resolve({
       ids: this.#ids, text: this.#text, promptTokens: this.sequence.prompt.length, finishReason: reason, timings: this.#timings(),
       stats: { preemptions: this.sequence.preemptions },

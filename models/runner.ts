@@ -4,7 +4,7 @@
  * step from the one before, several steps are in flight, and the host only receives token ids.
  */
 
-import { GpuError } from "../engine/errors.ts";
+import { GpuError, OutOfMemoryError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { Recorder, submit, type Recording } from "../engine/recorder.ts";
 import type { Tensor } from "../engine/tensor.ts";
@@ -19,6 +19,13 @@ import type { Activations, Model, Phase, Step } from "./step.ts";
 
 /** Decode steps that may be in flight, which is also how many steps back a sampled token is kept on the GPU. */
 export const MAX_IN_FLIGHT = 8;
+
+/** Throws OutOfMemoryError when f32 [rows, columns] is more than one binding of this adapter. */
+function checkBindable({ maxBinding }: Gpu, rows: number, columns: number, what: string, knobs: string): void {
+  if (rows * columns * 4 <= maxBinding) return;
+  const most = Math.floor(maxBinding / (4 * columns) / 8) * 8;
+  throw new OutOfMemoryError(`${rows} rows of ${what} take ${rows * columns * 4} bytes, but this adapter binds at most ${maxBinding}: lower ${knobs} to ${most} or less`);
+}
 
 /** Rows sampled in one pass at most, also the rows of logits that are kept: all sequences of a batch, or a slice of `logits`. */
 export interface RunnerOptions { readonly rows: number; readonly samples: number; readonly maxModelLen: number }
@@ -44,6 +51,9 @@ export class Runner {
   static async create(gpu: Gpu, model: Model, cache: KvCache, options: RunnerOptions): Promise<Runner> {
     const rows = Math.ceil(options.rows / 8) * 8, samples = Math.ceil(options.samples / 8) * 8;
     const { hiddenSize, heads, headDim, vocabSize } = model.config;
+    const widest = Math.max(hiddenSize, model.qkv.width, heads * headDim, model.attendedColumns, model.innerColumns);
+    checkBindable(gpu, rows, widest, "activations", "prefillChunk and maxSequences");
+    checkBindable(gpu, samples, vocabSize, "logits", "maxSequences");
     const f32 = (columns: number, label: string): Promise<Tensor> => gpu.tensor("activations", [rows, columns], "f32", label);
     const activations: Activations = {
       x: await f32(hiddenSize, "x"), normed: await f32(hiddenSize, "normed"), qkv: await f32(model.qkv.width, "qkv"),

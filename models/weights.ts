@@ -173,7 +173,7 @@ async function allocate(gpu: Gpu, { kind, rows, columns, sources }: Request, for
   const stack = kind === "gated" ? 2 : 1;
   const tensor = await gpu.tensor("weights", [rows * stack, columns], format, sources.map(({ name }) => name).join(" + "));
   const rowBytes = columns * DTYPE_BYTES[format] * stack;
-  const partRows = rows * rowBytes <= gpu.maxBinding ? rows : Math.floor(gpu.maxBinding / rowBytes / 64) * 64;
+  const partRows = rows * rowBytes <= gpu.maxBinding ? rows : Math.max(64, Math.floor(gpu.maxBinding / rowBytes / 64) * 64);
   const parts: { tensor: Tensor; first: number; rows: number }[] = [];
   for (let first = 0; first < rows; first += partRows) {
     const count = Math.min(partRows, rows - first);

@@ -68,7 +68,8 @@ export function describeFailure(error: unknown): { message: string; exitCode: nu
   const [firstLine = ""] = message.split("\n");
   if (code === "ERR_MODULE_NOT_FOUND" || code === "MODULE_NOT_FOUND" || code === "ERR_DLOPEN_FAILED") {
     const place = `${process.platform} ${process.arch}`;
-    return { message: oneLine(`a package does not load on this machine (${place}): ${firstLine}; run npm install`), exitCode: /webgpu/.test(message) ? 4 : 1 };
+    const problem = oneLine(`a package does not load on this machine (${place}): ${firstLine}; run npm ci`);
+    return { message: problem, exitCode: /webgpu/.test(message) ? 4 : 1 };
   }
   return { message: oneLine(`internal error: ${firstLine || "no message"}; run with --debug to see where`), exitCode: 1 };
 }
@@ -116,7 +117,8 @@ export async function interruptible<T>(body: (signal: AbortSignal) => Promise<T>
 /** A progress bar on standard error: only on a terminal, only once the wait is longer than two seconds. */
 export function progressBar(): { update: (progress: LoadProgress) => void; stop: () => void } {
   if (!process.stderr.isTTY || process.env["HF_HUB_DISABLE_PROGRESS_BARS"]) return { update: () => {}, stop: () => {} };
-  const bar = new SingleBar({ format: "{stage} [{bar}] {percentage}% {label}", stream: process.stderr, clearOnComplete: true, hideCursor: true });
+  const format = "{stage} [{bar}] {percentage}% {label}";
+  const bar = new SingleBar({ format, stream: process.stderr, clearOnComplete: true, hideCursor: true });
   let latest: LoadProgress | null = null;
   let shown = false;
   const show = (): void => {

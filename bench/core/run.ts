@@ -74,7 +74,7 @@ function requestOf(flags: Readonly<Record<string, unknown>>): ConfigRequest {
 /** Progress on a terminal; elsewhere a line now and then, so that a log shows life. */
 function progress(): { onStep: (label: string, done: number, total: number) => void; stop: () => void } {
   if (process.stderr.isTTY) {
-    const bar = new SingleBar({ format: "[{bar}] {value}/{total} {label}", stream: process.stderr, clearOnComplete: true, hideCursor: true });
+    const bar = new SingleBar({ format: "[{bar}] {percentage}% {label}", stream: process.stderr, clearOnComplete: true, hideCursor: true });
     let shown = false;
     return {
       onStep: (label, done, total) => {
@@ -91,7 +91,7 @@ function progress(): { onStep: (label: string, done: number, total: number) => v
     onStep: (label, done, total) => {
       if (performance.now() - last < 5000 || done === total) return;
       last = performance.now();
-      process.stderr.write(`${done}/${total} ${label}\n`);
+      process.stderr.write(`${Math.floor((100 * done) / total)} % ${label}\n`);
     },
     stop: () => {},
   };

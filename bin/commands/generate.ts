@@ -51,23 +51,15 @@ async function promptFromStdin(argument: string | undefined): Promise<string> {
 }
 
 async function writeText(llm: LLM, prompt: string, options: GenerateOptions): Promise<void> {
-  let promptTokens = 0, tokens = 0, first: number | null = null;
-  const stopListening = llm.trace.on((event) => {
-    if (event.type === "admitted") promptTokens = event.promptTokens;
-    if (event.type === "finished") tokens = event.tokens;
-  });
-  const start = performance.now();
-  for await (const { text } of llm.stream(prompt, options)) {
-    first ??= performance.now();
-    await print(text);
-  }
-  const end = performance.now();
-  stopListening();
+  const stream = llm.stream(prompt, options);
+  let next = await stream.next();
+  for (; next.done !== true; next = await stream.next()) await print(next.value.text);
+  const { ids, promptTokens, timings: { ttft, tpot } } = next.value;
   await print("\n");
-  const speed = first !== null && tokens > 1 ? `, then ${(1000 * (tokens - 1) / (end - first)).toFixed(1)} tokens/s` : "";
-  const firstText = first === null ? "" : `, the first after ${(first - start).toFixed(0)} ms${speed}`;
+  const speed = tpot === null ? "" : `, then ${(1000 / tpot).toFixed(1)} tokens/s`;
+  const firstText = ids.length === 0 ? "" : `, the first after ${ttft.toFixed(0)} ms${speed}`;
   const random = llm.source.random ? "; random weights: the text means nothing" : "";
-  process.stderr.write(`${tokens} tokens after a prompt of ${promptTokens}${firstText}; ${adapterInWords(llm)}${random}\n`);
+  process.stderr.write(`${ids.length} tokens after a prompt of ${promptTokens}${firstText}; ${adapterInWords(llm)}${random}\n`);
 }
 
 async function writeJson(llm: LLM, prompt: string, options: GenerateOptions): Promise<void> {

@@ -75,7 +75,9 @@ noDriverTest("no driver: generate leaves with 4 and the package to install (Linu
 });
 
 noDriverTest("no driver: doctor tells all the rest, the fix last, and keeps secrets (Linux)", async () => {
-  const env = { ...NO_DRIVER, HF_TOKEN: "hf_verysecret", HF_ENDPOINT: "http://user:password@hub.example", HF_HUB_OFFLINE: "1", HF_HOME: "/tmp/somewhere" };
+  const env = {
+    ...NO_DRIVER, HF_TOKEN: "hf_verysecret", HF_ENDPOINT: "http://user:password@hub.example", HF_HUB_OFFLINE: "1", HF_HOME: "/tmp/somewhere",
+  };
   const text = await dawnlm(["doctor"], { env });
   assert.is(text.code, 4, text.stderr);
   assert.is(text.stderr, "");
@@ -115,7 +117,9 @@ test("underscores and hyphens are alike in names of options and nowhere else", (
 });
 
 test("bytes and numbers as people write them", () => {
-  const bytes: [string, number][] = [["0", 0], ["1000000", 1e6], ["512MiB", 512 * 2 ** 20], ["1GB", 1e9], ["1.5 gib", 1.5 * 2 ** 30], ["10b", 10], ["0.1kb", 100]];
+  const bytes: [string, number][] = [
+    ["0", 0], ["1000000", 1e6], ["512MiB", 512 * 2 ** 20], ["1GB", 1e9], ["1.5 gib", 1.5 * 2 ** 30], ["10b", 10], ["0.1kb", 100],
+  ];
   for (const [text, value] of bytes) assert.is(parseBytes(text), value, text);
   for (const text of ["", "MiB", "-1", "1M", "1e9", "0x10", "1 2", "1GBs", "∞"]) assert.throws(() => parseBytes(text), /Expected bytes/, text);
   for (const [text, value] of [["1", 1], ["-2.5", -2.5], [".5", 0.5], ["1e-3", 0.001], ["+4", 4]] as const) assert.is(parseNumber(text), value);
@@ -124,8 +128,10 @@ test("bytes and numbers as people write them", () => {
 
 test("errors become one line and their exit code", () => {
   assert.equal(describeFailure(new ModelFileError("a.json: broken")), { message: "a.json: broken", exitCode: 3 });
-  assert.equal(describeFailure(new UsageError("no adapter; this machine has\n  0: a\n  1: b")), { message: "no adapter; this machine has 0: a; 1: b", exitCode: 2 });
-  assert.is(describeFailure(new GpuError("lower kvMemory, maxModelLen or the weight format")).message, "lower --kv-memory, --max-model-len or the weight format");
+  const several = new UsageError("no adapter; this machine has\n  0: a\n  1: b");
+  assert.equal(describeFailure(several), { message: "no adapter; this machine has: 0 a; 1: b", exitCode: 2 });
+  const named = new GpuError("lower kvMemory, maxModelLen or the weight format");
+  assert.is(describeFailure(named).message, "lower --kv-memory, --max-model-len or the weight format");
   const internal = describeFailure(new TypeError("x is undefined\nand more"));
   assert.is(internal.exitCode, 1);
   assert.match(internal.message, /^internal error: x is undefined; run with --debug/);

@@ -65,7 +65,7 @@ test("the page for people says the same in words, what is missing last", async (
 test("an adapter that is not there is a usage error with the list", async () => {
   const { code, stdout, stderr } = await dawnlm(["doctor", "--adapter", "nonsense"]);
   assert.is(code, 2);
-  assert.match(stderr, /^dawnlm: no adapter "nonsense"; this machine has 0: [^\n]+\n$/);
+  assert.match(stderr, /^dawnlm: no adapter "nonsense"; this machine has: 0 [^\n]+\n$/);
   assert.is(stdout, "");
 });
 

@@ -61,7 +61,8 @@ test("--stop ends before the text and leaves no part of it", async () => {
 });
 
 test("a seed gives its text again, another seed another", async () => {
-  const run = async (seed: string) => (await dawnlm(["generate", PROMPT, "--max-tokens", "24", "--temperature", "1", "--top-k", "50", "--top-p", "0.95", "--seed", seed])).stdout;
+  const sampling = ["--temperature", "1", "--top-k", "50", "--top-p", "0.95"];
+  const run = async (seed: string) => (await dawnlm(["generate", PROMPT, "--max-tokens", "24", ...sampling, "--seed", seed])).stdout;
   const expected = await llm.generate(PROMPT, { maxNewTokens: 24, temperature: 1, topK: 50, topP: 0.95, seed: 7 });
   assert.is(await run("7"), `${expected.text}\n`);
   assert.is.not(await run("8"), `${expected.text}\n`);
@@ -83,7 +84,7 @@ test("a prompt longer than the context is refused with both numbers", async () =
 test("an adapter that is not there: the list of those that are", async () => {
   const { code, stderr } = await dawnlm(["generate", "x", "--adapter", "nonsense"]);
   assert.is(code, 2);
-  assert.match(stderr, /^dawnlm: no adapter "nonsense"; this machine has 0: [^\n]+\n$/);
+  assert.match(stderr, /^dawnlm: no adapter "nonsense"; this machine has: 0 [^\n]+\n$/);
 });
 
 test("Ctrl-C ends the text and leaves with 130, SIGTERM with 143", async () => {

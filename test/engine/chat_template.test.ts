@@ -14,7 +14,7 @@ function fails(template: string, type: new (message: string) => Error, message: 
     assert.not.match((error as Error).message, /\n/);
     return true;
   });
-  assert.ok(performance.now() - started < 2000, "within 2 s");
+  assert.ok(performance.now() - started < 30_000, "stopped, not merely slow");
 }
 
 test("renders the constructs that published templates use", () => {

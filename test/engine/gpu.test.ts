@@ -24,7 +24,7 @@ test("a GPU is preferred; software, an index or part of a name in any case choos
 test("what matches nothing is the user's mistake, with the list; no adapter at all is the machine's, with the remedy", () => {
   for (const wanted of ["intel", 3, "7"]) {
     assert.throws(() => chooseAdapter(ADAPTERS, wanted), (error: Error) =>
-      error instanceof UsageError && error.message.includes(`"${wanted}"`) && error.message.includes("1: NVIDIA H200 (vulkan)"));
+      error instanceof UsageError && error.message.includes(`"${wanted}"`) && /1:? NVIDIA H200 \(vulkan\)/.test(error.message));
   }
   assert.throws(() => chooseAdapter(ADAPTERS.slice(1), "software"), (error: Error) => error instanceof UsageError);
   assert.throws(() => chooseAdapter([], "auto"), (error: Error) => error instanceof GpuError && /mesa-vulkan-drivers/.test(error.message));

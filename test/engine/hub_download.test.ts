@@ -242,7 +242,7 @@ download("a download can be aborted, also while it waits", async (context) => {
   const second = new AbortController();
   setTimeout(() => second.abort(), 100);
   await rejects(get(context, { signal: second.signal }), AbortedError, /aborted/);
-  assert.ok(performance.now() - started < 5000);
+  assert.ok(performance.now() - started < 60_000);
 });
 
 download("two calls and two processes for one model fetch every blob once", async (context) => {

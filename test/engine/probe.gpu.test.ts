@@ -1,4 +1,4 @@
-/** The probe in both kernel families: it measures, keeps to its time, gives its memory back, and does not believe a driver that computes wrongly. */
+/** The probe in both kernel families: it measures, keeps to its time, gives memory back, and believes no driver that computes wrongly. */
 
 import { test } from "uvu";
 import * as assert from "uvu/assert";

@@ -12,7 +12,7 @@ import { batchWords, layOutBatch } from "../../kernels/batch.ts";
 import * as twin from "../../kernels/reference/attention.ts";
 import { cosSinOf, nearPools, neoxLayout, qwenLayout, rotationTolerance, testCache, type CachePlan } from "../support/cache.ts";
 import {
-  decoded, dispatch, FORMATS, near, numbers, openFamilies, put, release, rounded, take, takeF32, takeU32, type FloatFormat,
+  decoded, dispatch, FORMATS, near, numbers, openFamilies, put, release, rounded, shuffled, take, takeF32, takeU32, type FloatFormat,
 } from "../support/gpu.ts";
 
 interface Sizes {
@@ -120,6 +120,23 @@ for (const gpu of gpus) {
       release(gpu, tensor, ...cache.tensors);
     });
   }
+
+  test(`gather, ${gpu.family}: more entries than one dispatch has workgroups`, async () => {
+    const [count, headDim] = [70_000, 8];
+    const before = numbers(2 * count * headDim, 2);
+    const [kPool, vPool] = [await put(gpu, [2 * count, headDim], before), await put(gpu, [2 * count, headDim], before)];
+    const targets = shuffled(count, 1);
+    const moves = await put(gpu, [count, 2], targets.flatMap((target, source) => [source, count + target]), "u32");
+    const empty = Uint32Array.of(0);
+    const plan = { format: "f32", layers: 1, kvHeads: 1, headDim, blockSize: 1, tableBlocks: 1, owned: empty, lengths: empty, seed: 1 } as const;
+    const cache = await testCache(gpu, plan);
+    const view = { ...cache.view, kPool, vPool };
+    await dispatch(gpu, (recorder) => gather(recorder, { moves, view, headDim }), { rows: count });
+    const expected = before.slice();
+    targets.forEach((target, source) => expected.copyWithin((count + target) * headDim, source * headDim, (source + 1) * headDim));
+    for (const pool of [kPool, vPool]) near(await takeF32(gpu, pool), expected, {}, "pool", headDim);
+    release(gpu, kPool, vPool, moves, ...cache.tensors);
+  });
 
   test(`advance, ${gpu.family}: one entry more in every table of the rows' sequences, one step on, all else as it was`, async () => {
     const [layers, kvHeads, sequences] = [5, 3, 6];

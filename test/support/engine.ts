@@ -1,50 +1,92 @@
-/** A model with its cache and runner laid open, for tests of what LLM keeps to itself. */
+/**
+ * A model with its cache and runner laid open, for tests of what LLM keeps to itself: logits of every row of a prefill or a decode step,
+ * whatever sequences the rows belong to.
+ */
 
-import { fileURLToPath } from "node:url";
 import { Checkpoint } from "../../engine/checkpoint.ts";
-import { Gpu } from "../../engine/gpu.ts";
-import { readConfig } from "../../models/config.ts";
+import { Gpu, type KernelFamily } from "../../engine/gpu.ts";
+import { readConfig, type ModelConfig } from "../../models/config.ts";
 import { KvCache } from "../../models/kv_cache.ts";
 import { loadModel } from "../../models/model.ts";
-import type { KvLayout } from "../../models/options.ts";
+import type { KvFormat, KvLayout, WeightFormat } from "../../models/options.ts";
 import { Runner } from "../../models/runner.ts";
+
+export interface EngineOptions {
+  readonly folder: string;
+  readonly layout?: KvLayout;
+  readonly kv?: KvFormat;
+  readonly weights?: "auto" | WeightFormat;
+  readonly slots?: number;
+  readonly family?: KernelFamily;
+  /** While weights are allocated, pretend that one binding holds no more than this. */
+  readonly weightBinding?: number;
+}
+
+/** Rows of one forward at most, and the longest sequence. */
+export const ROWS = 192, MAX_MODEL_LEN = 192;
 
 export interface Engine {
   readonly gpu: Gpu;
+  readonly config: ModelConfig;
   readonly cache: KvCache;
   readonly runner: Runner;
-  /** Run the next tokens of a sequence; logits [ids.length, vocab]. */
-  forward(slot: number, ids: readonly number[]): Promise<Float32Array>;
+  /** Parts in which the embedding lies on the GPU. */
+  readonly embeddingParts: number;
+  /** The next tokens of some sequences in one pass; logits [all rows, vocab], sequence after sequence. */
+  prefill(...parts: readonly (readonly [slot: number, ids: readonly number[]])[]): Promise<Float32Array>;
+  /** The next token of some sequences in one decode step; logits [sequences, vocab]. */
+  decode(...parts: readonly (readonly [slot: number, id: number])[]): Promise<Float32Array>;
 }
 
-/** Open a bundled model with KV in f32, run `body`, close everything. */
-export async function withEngine(name: string, layout: KvLayout, body: (engine: Engine) => Promise<void>): Promise<void> {
-  const folder = fileURLToPath(new URL(`../../assets/models/${name}`, import.meta.url));
+/** Open a checkpoint, run `body`, close everything. */
+export async function withEngine(options: EngineOptions, body: (engine: Engine) => Promise<void>): Promise<void> {
+  const { folder, layout = { name: "paged", blockSize: 16 }, kv = "f32", weights = "auto", slots = 4, family, weightBinding } = options;
   const config = await readConfig(folder);
   const checkpoint = await Checkpoint.open(folder);
-  const gpu = await Gpu.open();
+  const gpu = await Gpu.open(family === undefined ? {} : { family });
   try {
-    const source = { kind: "checkpoint", name: folder, tensors: checkpoint.tensors, pieces: (tensor: string) => checkpoint.pieces(tensor) } as const;
-    const model = await loadModel(gpu, config, source, { format: "auto", defaultFormat: "f16" });
-    const cache = await KvCache.create(gpu, { ...config, format: "f32", layout, slots: 4, maxModelLen: 256, memory: null, sequences: 4 });
-    const runner = await Runner.create(gpu, model, cache, { rows: 64, samples: 64, maxModelLen: 256 });
-    await body({
-      gpu, cache, runner,
-      forward: async (slot, ids) => {
-        if (!cache.tables.reserve(slot, ids.length)) throw new Error("the pool is empty");
-        const position = cache.tables.position(slot);
-        cache.sync();
-        runner.writeBatch("prefill", ids.map((id, i) => ({ id, position: position + i, sequence: slot, offset: i })), ids.map((_, i) => i), []);
-        await runner.forward(ids.length);
-        const logits = await runner.readLogits(ids.length);
-        cache.tables.advance(slot, ids.length);
-        return logits;
-      },
+    if (weightBinding !== undefined) Object.defineProperty(gpu, "maxBinding", { value: weightBinding, configurable: true });
+    const source = { kind: "checkpoint", name: folder, tensors: checkpoint.tensors, pieces: (name: string) => checkpoint.pieces(name) } as const;
+    // A small binding is pretended for the allocation only: what is bound is still checked against the true limit.
+    const model = await loadModel(gpu, config, source, {
+      format: weights, defaultFormat: "f16", onProgress: (label) => { if (label === "weights") Reflect.deleteProperty(gpu, "maxBinding"); },
     });
+    const cache = await KvCache.create(gpu, { ...config, format: kv, layout, slots, maxModelLen: MAX_MODEL_LEN, memory: null, sequences: slots });
+    const runner = await Runner.create(gpu, model, cache, { rows: ROWS, samples: ROWS, maxModelLen: MAX_MODEL_LEN });
+    await body({ gpu, config, cache, runner, embeddingParts: model.embedding.parts.length, ...passes(cache, runner) });
     cache.close();
     runner.close();
   } finally {
     await checkpoint.close();
     gpu.close();
   }
+}
+
+function passes(cache: KvCache, runner: Runner): Pick<Engine, "prefill" | "decode"> {
+  const { tables } = cache;
+  const rowsOf = (slot: number, ids: readonly number[]) => {
+    if (!tables.reserve(slot, ids.length)) throw new Error("the pool is empty");
+    const position = tables.position(slot);
+    return ids.map((id, offset) => ({ id, position: position + offset, sequence: slot, offset }));
+  };
+  return {
+    prefill: async (...parts) => {
+      const rows = parts.flatMap(([slot, ids]) => rowsOf(slot, ids));
+      cache.sync();
+      runner.writeBatch("prefill", rows, rows.map((_, row) => row), []);
+      await runner.forward(rows.length);
+      const logits = await runner.readLogits(rows.length);
+      for (const [slot, ids] of parts) tables.advance(slot, ids.length);
+      return logits;
+    },
+    decode: async (...parts) => {
+      const rows = parts.flatMap(([slot, id]) => rowsOf(slot, [id]));
+      cache.sync();
+      runner.writeBatch("decode", rows, rows.map((_, row) => row), rows.map(() => ({ temperature: 0, topP: 1, topK: 0, seed: 0 })));
+      await runner.decode(rows.length, 1, () => {});
+      const logits = await runner.readLogits(rows.length); // the step has moved on to its next token, but what went into the head still stands
+      for (const [slot] of parts) tables.advance(slot, 1, { onGpu: true });
+      return logits;
+    },
+  };
 }

@@ -5,7 +5,8 @@ import { bytes, cacheUse, compare, metricsOf, sentence, signed } from "../metric
 import { number } from "./markdown.ts";
 import { statusOf, type Run } from "./json.ts";
 
-const PLAIN = { style: { head: [], border: [] } };
+/** No colours, and no line between the rows. */
+const PLAIN = { style: { head: [], border: [] }, chars: { mid: "", "left-mid": "", "mid-mid": "", "right-mid": "" } };
 
 export function terminalSummary(run: Run): string {
   const { arms, environment, source } = run.outcome;

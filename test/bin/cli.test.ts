@@ -129,7 +129,7 @@ test("bytes and numbers as people write them", () => {
 test("errors become one line and their exit code", () => {
   assert.equal(describeFailure(new ModelFileError("a.json: broken")), { message: "a.json: broken", exitCode: 3 });
   const several = new UsageError("no adapter; this machine has\n  0: a\n  1: b");
-  assert.equal(describeFailure(several), { message: "no adapter; this machine has: 0 a; 1: b", exitCode: 2 });
+  assert.equal(describeFailure(several), { message: "no adapter; this machine has 0: a; 1: b", exitCode: 2 });
   const named = new GpuError("lower kvMemory, maxModelLen or the weight format");
   assert.is(describeFailure(named).message, "lower --kv-memory, --max-model-len or the weight format");
   const internal = describeFailure(new TypeError("x is undefined\nand more"));

@@ -3,6 +3,7 @@
  * exactly the entries it was told, of each head by itself, and give the rest of the memory back.
  */
 
+import { fileURLToPath } from "node:url";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { LLM } from "../../index.ts";
@@ -12,6 +13,7 @@ import { withEngine, type Engine } from "../support/engine.ts";
 const IDS = Array.from({ length: 60 }, (_, i) => (i * 97 + 11) % 4096);
 const PAGED: KvLayout = { name: "paged", blockSize: 16 };
 
+const bundled = (name: string): string => fileURLToPath(new URL(`../../assets/models/${name}`, import.meta.url));
 const bits = (values: Float32Array): Uint32Array => new Uint32Array(values.buffer, values.byteOffset, values.length);
 
 for (const model of ["tiny-neox", "tiny-qwen2"]) {
@@ -42,10 +44,10 @@ async function entriesOf({ gpu, cache }: Engine, slot: number, layer: number, he
 }
 
 test("keep: every head keeps its own entries, in order, and the blocks of the others come back", async () => {
-  await withEngine("tiny-qwen2", PAGED, async (engine) => {
-    const { cache, forward } = engine;
+  await withEngine({ folder: bundled("tiny-qwen2") }, async (engine) => {
+    const { cache, prefill } = engine;
     const slot = cache.tables.open()!;
-    await forward(slot, IDS);
+    await prefill([slot, IDS]);
     const before = [await entriesOf(engine, slot, 1, 0), await entriesOf(engine, slot, 1, 1), await entriesOf(engine, slot, 2, 0)];
     const kept = [Uint32Array.from([0, 3, 17, 18, 40, 59]), Uint32Array.from({ length: 30 }, (_, i) => 2 * i)];
     const free = cache.tables.pool.free;
@@ -58,12 +60,12 @@ test("keep: every head keeps its own entries, in order, and the blocks of the ot
     assert.equal(await entriesOf(engine, slot, 2, 0), before[2], "other layers are as they were");
     assert.is(cache.tables.position(slot), 60, "the next token still has position 60");
     cache.tables.check();
-    const evicted = await forward(slot, [5]);
+    const evicted = await prefill([slot, [5]]);
 
     // Appending goes on behind the survivors, and what was evicted changes the logits.
     const other = cache.tables.open()!;
-    await forward(other, IDS);
-    const whole = await forward(other, [5]);
+    await prefill([other, IDS]);
+    const whole = await prefill([other, [5]]);
     assert.ok(Math.max(...evicted.map((value, i) => Math.abs(value - whole[i]!))) > 1e-3);
     assert.is((await entriesOf(engine, slot, 1, 0)).length, 7);
     cache.tables.close(slot);
@@ -73,28 +75,28 @@ test("keep: every head keeps its own entries, in order, and the blocks of the ot
 });
 
 test("keep of everything changes nothing: logits that follow are the same to the bit", async () => {
-  await withEngine("tiny-neox", PAGED, async ({ cache, forward }) => {
+  await withEngine({ folder: bundled("tiny-neox") }, async ({ cache, prefill }) => {
     const [slot, other] = [cache.tables.open()!, cache.tables.open()!];
-    await forward(slot, IDS);
-    await forward(other, IDS);
+    await prefill([slot, IDS]);
+    await prefill([other, IDS]);
     const all = Array.from({ length: cache.tables.kvHeads }, () => Uint32Array.from(IDS.keys()));
     for (let layer = 0; layer < cache.tables.layers; layer++) assert.ok(await cache.keep(slot, layer, all));
-    assert.equal(bits(await forward(slot, [5, 6])), bits(await forward(other, [5, 6])));
+    assert.equal(bits(await prefill([slot, [5, 6]])), bits(await prefill([other, [5, 6]])));
   });
 });
 
 test("truncate: back across blocks, and on again as if nothing had been there", async () => {
-  await withEngine("tiny-neox", PAGED, async ({ cache, forward }) => {
+  await withEngine({ folder: bundled("tiny-neox") }, async ({ cache, prefill }) => {
     const slot = cache.tables.open()!;
-    await forward(slot, IDS.slice(0, 30));
+    await prefill([slot, IDS.slice(0, 30)]);
     const blocks = cache.tables.pool.used;
-    const expected = await forward(slot, IDS.slice(30, 50));
+    const expected = await prefill([slot, IDS.slice(30, 50)]);
     cache.truncate(slot, 30);
     assert.is(cache.tables.pool.used, blocks);
-    await forward(slot, [1, 2, 3, 4, 5, 6, 7, 8, 9]); // something else first, rolled back in the middle of a block
+    await prefill([slot, [1, 2, 3, 4, 5, 6, 7, 8, 9]]); // something else first, rolled back in the middle of a block
     cache.truncate(slot, 33);
     cache.truncate(slot, 30);
-    assert.equal(bits(await forward(slot, IDS.slice(30, 50))), bits(expected));
+    assert.equal(bits(await prefill([slot, IDS.slice(30, 50)])), bits(expected));
     cache.tables.check();
   });
 });

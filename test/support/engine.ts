@@ -23,7 +23,7 @@ export interface EngineOptions {
 }
 
 /** Rows of one forward at most, and the longest sequence. */
-export const ROWS = 192, MAX_MODEL_LEN = 192;
+export const ROWS = 256, MAX_MODEL_LEN = 256;
 
 export interface Engine {
   readonly gpu: Gpu;

@@ -66,7 +66,7 @@ export class QwenTwin {
   #token(sequence: SequenceTwin, id: number): Float64Array {
     const { hiddenSize, layers, tieEmbeddings } = this.config;
     const embedding = this.#named("model.embed_tokens.weight");
-    let x = Float64Array.from(embedding.subarray(id * hiddenSize, (id + 1) * hiddenSize));
+    let x: Float64Array = Float64Array.from(embedding.subarray(id * hiddenSize, (id + 1) * hiddenSize));
     for (let layer = 0; layer < layers; layer++) {
       const at = `model.layers.${layer}`;
       x = this.#project(this.#attend(sequence, layer, this.#rms(x, `${at}.input_layernorm`)), `${at}.self_attn.o_proj`, x);

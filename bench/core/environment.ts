@@ -23,10 +23,12 @@ export interface Machine {
 
 export function machine(): Machine {
   const version = (path: string): string => (JSON.parse(readFileSync(path, "utf8")) as { version: string }).version;
-  const status = git("status", "--porcelain");
+  // Unpacked inside another repository, its commit would say nothing about this code.
+  const ours = git("rev-parse", "--show-prefix") === "";
+  const status = ours ? git("status", "--porcelain") : null;
   const processors = cpus();
   return {
-    dawnlm: version(`${ROOT}/package.json`), commit: git("rev-parse", "HEAD"), modified: status === null ? null : status !== "",
+    dawnlm: version(`${ROOT}/package.json`), commit: ours ? git("rev-parse", "HEAD") : null, modified: status === null ? null : status !== "",
     node: process.version, os: `${osType()} ${release()} ${process.arch}`, cpu: processors[0]?.model ?? "unknown", cores: processors.length,
     memoryBytes: totalmem(), packages: Object.fromEntries(PACKAGES.map((name) => [name, version(`${ROOT}/node_modules/${name}/package.json`)])),
   };

@@ -34,24 +34,35 @@ export class ResultsFolder {
 
   private constructor(path: string) { this.path = path; }
 
-  /** Write a file completely, then give it its name. Returns its path. */
-  write(name: string, text: string): string {
-    const path = join(this.path, name);
-    const temporary = `${path}.${process.pid}.tmp`;
+  /**
+   * Write files (name and text) completely, then give them their names: when one does not fit the disk, none appears, and the reports of
+   * an earlier run stay together. Returns their paths.
+   */
+  write(files: readonly (readonly [name: string, text: string])[]): string[] {
+    const temporaries: string[] = [];
+    let path = this.path;
     try {
-      const file = openSync(temporary, "w");
-      try {
-        writeFileSync(file, text);
-        fsyncSync(file);
-      } finally {
-        closeSync(file);
+      for (const [name, text] of files) {
+        path = join(this.path, name);
+        const temporary = `${path}.${process.pid}.tmp`;
+        const file = openSync(temporary, "w");
+        temporaries.push(temporary);
+        try {
+          writeFileSync(file, text);
+          fsyncSync(file);
+        } finally {
+          closeSync(file);
+        }
       }
-      renameSync(temporary, path);
+      return files.map(([name], i) => {
+        path = join(this.path, name);
+        renameSync(temporaries[i]!, path);
+        return path;
+      });
     } catch (error) {
-      rmSync(temporary, { force: true });
+      for (const temporary of temporaries) rmSync(temporary, { force: true });
       throw cannotWrite(path, error);
     }
-    return path;
   }
 
   release(): void {
@@ -66,7 +77,8 @@ function lock(file: string, folder: string): void {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
     const [pid, host] = readFileSync(file, "utf8").trim().split(" ");
-    if (host !== hostname() || isAlive(Number(pid))) {
+    // Without a host it is empty: the disk was full, or its owner was killed, before it could write its name.
+    if (host !== undefined && (host !== hostname() || isAlive(Number(pid)))) {
       throw new UsageError(`${folder}: another run (process ${pid} on ${host}) is writing its results there; wait for it, or give another --output-dir (if nothing runs, delete ${file})`);
     }
     writeFileSync(file, mine); // its owner is gone
@@ -84,6 +96,7 @@ function isAlive(pid: number): boolean {
 
 const REASONS: Readonly<Record<string, string>> = {
   ENOSPC: "the disk is full", EACCES: "it may not be written", EROFS: "the file system is read-only", EDQUOT: "the disk quota is used up",
+  EFBIG: "no file may grow that large here", ENAMETOOLONG: "the name is too long",
   ENOTDIR: "a part of the path is a file", EEXIST: "a part of the path is a file", EISDIR: "it is a folder",
 };
 

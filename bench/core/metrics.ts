@@ -48,6 +48,8 @@ export function metricsOf({ iterations }: Pick<ArmResult, "iterations">): Metric
   });
 }
 
+export const NO_PASS = "no forward pass was run";
+
 /** What the cache took, in bytes of keys and values. */
 export interface CacheUse {
   readonly pool: number;
@@ -56,7 +58,7 @@ export interface CacheUse {
   /** Averages over the forward passes: taken, and of it holding tokens. */
   readonly meanReserved: number;
   readonly meanLive: number;
-  /** 1 − live / reserved over the forward passes. */
+  /** 1 − live / reserved over the forward passes; null when there was none. */
   readonly waste: number | null;
 }
 
@@ -81,10 +83,12 @@ export function compare({ arms, identical }: Pick<Outcome, "arms" | "identical">
   const [basic, optimized] = [arms.find(({ name }) => name === "basic"), arms.find(({ name }) => name === "optimized")];
   if (basic === undefined || optimized === undefined) return null;
   const [before, after] = [cacheUse(basic), cacheUse(optimized)];
-  const engagement = `paged took ${bytes(after.peak)} of cache at its peak, contiguous ${bytes(before.peak)}`;
+  const bothRan = basic.iterations.length > 0 && optimized.iterations.length > 0;
+  const engagement = bothRan ? `paged took ${bytes(after.peak)} of cache at its peak, contiguous ${bytes(before.peak)}`
+    : "the arms did not both finish an iteration, so what paging saved is not known";
   const correctness = textsInWords(identical);
   return {
-    invalid: !(after.peak > 0 && after.peak < before.peak) ? `${engagement}: paging saved nothing, so these runs do not compare it with anything`
+    invalid: bothRan && !(after.peak > 0 && after.peak < before.peak) ? `${engagement}: paging saved nothing, so these runs do not compare it with anything`
       : identical !== null && identical.required && identical.same < identical.of ? `greedy texts must not depend on where the cache lives, but ${correctness}`
       : null,
     engagement, correctness,
@@ -104,17 +108,23 @@ function textsInWords(identical: Identical | null): string {
 export function bytes(count: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   const power = count < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(count) / 10));
-  return `${power === 0 ? count : (count / 2 ** (10 * power)).toFixed(count / 2 ** (10 * power) < 10 ? 2 : 1)} ${units[power]}`;
+  return `${power === 0 ? Math.round(count) : (count / 2 ** (10 * power)).toFixed(count / 2 ** (10 * power) < 10 ? 2 : 1)} ${units[power]}`;
 }
 
 /** The sentence about one metric: a difference is claimed only when every iteration agrees on its sign. */
-export function sentence({ label, better }: Pick<Metric, "label" | "better">, difference: Change | null): string {
-  if (difference === null) return `${label}: cannot be compared`;
-  const { median, min, max, measurable } = difference;
+export function sentence({ label, better, reason }: Pick<Metric, "label" | "better" | "reason">, difference: Change | null): string {
+  if (difference === null) return `${label}: cannot be compared${reason === undefined ? "" : ` (${reason})`}`;
+  const { median, min, max } = difference;
   const range = `${signed(min)} to ${signed(max)}`;
-  if (!measurable) return `${label}: no measurable difference (${range} over the iterations)`;
+  const doubt = doubtOf(difference);
+  if (doubt !== null) return `${label}: ${doubt} (${range} over the iterations)`;
   const improved = (median < 0) === (better === "lower");
   return `${label}: ${Math.abs(median).toFixed(1)} % ${median < 0 ? "lower" : "higher"}, ${improved ? "better" : "worse"} (${range})`;
+}
+
+/** Why a change is not claimed; null when it is. */
+export function doubtOf({ measurable, tooFew }: Change): string | null {
+  return measurable ? null : tooFew === true ? "too few iterations to tell" : "no measurable difference";
 }
 
 export function signed(percent: number): string {

@@ -160,7 +160,7 @@ async function measure(config: ExperimentConfig, prompts: readonly (readonly num
       }
     }
   } catch (error) {
-    if (!(error instanceof AbortedError) && !signal.aborted) throw error;
+    if (!(error instanceof AbortedError)) throw error;
     status = "interrupted";
   }
   onStep("done", total, total);

@@ -43,6 +43,7 @@ function program(): Command {
     .option("--batch-size <count>", "most sequences that run together", numeric)
     .option("--num-prompts <count>", "requests per iteration", numeric)
     .option("--max-model-len <tokens>", "longest prompt and continuation; what the contiguous baseline reserves", numeric)
+    .option("--kv-memory <bytes>", "for keys and values together", numeric)
     .option("--test-iterations <count>", "measured iterations", numeric)
     .option("--warmup-iterations <count>", "iterations before them", numeric)
     .option("--device <index...>", "index of the adapter, as `dawnlm doctor` counts", (text: string, all: unknown[] = []) => [...all, numeric(text)])
@@ -130,12 +131,12 @@ async function execute(loaded: LoadedConfig, load: Load): Promise<number> {
 }
 
 function writeReports(folder: ResultsFolder, run: Run): string[] {
-  const files = run.outcome.arms.flatMap((arm) => [
-    folder.write(`${arm.name}_report.md`, armMarkdown(run, arm)), folder.write(`${arm.name}_report.json`, armJson(run, arm)),
+  const files = run.outcome.arms.flatMap((arm): [string, string][] => [
+    [`${arm.name}_report.md`, armMarkdown(run, arm)], [`${arm.name}_report.json`, armJson(run, arm)],
   ]);
   const comparison = comparisonMarkdown(run);
-  if (comparison !== null) files.push(folder.write(`comparison_experiment_${run.config.batch_level}_${run.config.experiment_name}.md`, comparison));
-  return files;
+  if (comparison !== null) files.push([`comparison_experiment_${run.config.batch_level}_${run.config.experiment_name}.md`, comparison]);
+  return folder.write(files);
 }
 
 /** Returns the exit code. `load` stands in for LLM.load in tests. */

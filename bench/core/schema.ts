@@ -7,9 +7,12 @@ import { z } from "zod";
 
 const positive = (max: number) => z.int().min(1).max(max);
 
-/** Ranges in words stand beside the checks; they are what an error message says. */
+/**
+ * Ranges in words stand beside the checks; they are what an error message says. A name of 50 letters of 4 bytes each still fits, with what
+ * comes before and after it, into the 255 bytes that file systems allow.
+ */
 const FIELDS = {
-  experiment_name: [z.string().regex(/^[\p{L}\p{N}][\p{L}\p{N}._-]{0,79}$/u), "a name of letters, digits, '.', '_' and '-', at most 80 long, that begins with a letter or digit"],
+  experiment_name: [z.string().regex(/^[\p{L}\p{N}][\p{L}\p{N}._-]{0,49}$/u), "a name of letters, digits, '.', '_' and '-', at most 50 long, that begins with a letter or digit"],
   technique: [z.literal("PagedAttention"), "PagedAttention"],
   batch_level: [z.enum(["small", "medium", "large"]), "small, medium or large"],
   method: [z.enum(["basic", "optimized", "both"]), "basic, optimized or both"],

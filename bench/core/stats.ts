@@ -28,7 +28,14 @@ export function summarise(samples: readonly (number | null)[]): Summary | null {
 }
 
 /** Change of b against a in percent, pair by pair: what is compared ran in the same iteration. */
-export interface Change { readonly median: number; readonly min: number; readonly max: number; readonly measurable: boolean }
+export interface Change {
+  readonly median: number;
+  readonly min: number;
+  readonly max: number;
+  readonly measurable: boolean;
+  /** There when it is not measurable because there were fewer than CLAIM_ITERATIONS pairs. */
+  readonly tooFew?: true;
+}
 
 /** Iterations that must agree on the sign of a change before it is claimed: chance alone does so once in 16. */
 export const CLAIM_ITERATIONS = 5;
@@ -42,7 +49,8 @@ export function change(a: readonly (number | null)[], b: readonly (number | null
   const summary = summarise(percents);
   if (summary === null) return null;
   const { median, min, max } = summary;
-  return { median, min, max, measurable: percents.length >= CLAIM_ITERATIONS && (min > 0 || max < 0) };
+  if (percents.length < CLAIM_ITERATIONS) return { median, min, max, measurable: false, tooFew: true };
+  return { median, min, max, measurable: min > 0 || max < 0 };
 }
 
 /** A small seeded generator (mulberry32): orders and choices of a run can be repeated. */

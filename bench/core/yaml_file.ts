@@ -4,11 +4,14 @@
  */
 
 import { readFileSync, statSync } from "node:fs";
-import { isMap, isScalar, LineCounter, parseDocument, visit, type Document } from "yaml";
+import { isMap, isScalar, LineCounter, parseDocument, visit, type Document, type YAMLMap } from "yaml";
 import { UsageError } from "../../engine/errors.ts";
 
 const MAX_BYTES = 1 << 20;
 const MAX_ALIASES = 100;
+/** Some checks compare every key with every other; a config has about 25. */
+const MAX_KEYS = 200;
+const MAX_MESSAGE = 200;
 /** One mistake can upset a parser many times; more than this helps nobody. */
 const MAX_PROBLEMS = 10;
 
@@ -33,20 +36,19 @@ export function readYamlFile(path: string): YamlFile {
     const { line, col } = lines.linePos(offset);
     return `${path}:${line}:${col}`;
   };
-  const problems = [...document.errors, ...document.warnings];
+  const problems: readonly Fault[] = [...document.errors, ...document.warnings, ...oldVersion(document, text)];
   if (problems.some(({ message }) => /call stack|stack overflow/i.test(message))) throw tooDeep(path);
-  if (problems.length > 0) {
-    const shown = problems.slice(0, MAX_PROBLEMS).map(({ message, pos }) => `${place(pos[0])}  ${message}${snippet(text, pos[0])}`);
-    throw new UsageError([...shown, ...(problems.length > MAX_PROBLEMS ? [`… and ${problems.length - MAX_PROBLEMS} more`] : [])].join("\n"));
-  }
+  refuse(problems, text, place);
   if (!isMap(document.contents)) {
     throw new UsageError(`${path}:1:1  expected a mapping of keys and values, found ${document.contents === null ? "nothing" : isScalar(document.contents) ? "a single value" : "a list"}`);
   }
   const { items } = document.contents;
+  if (items.length > MAX_KEYS) throw new UsageError(`${path}: has ${items.length} keys; a config has at most ${MAX_KEYS}`);
+  refuse(keyFaults(document), text, place);
   const pairOf = (key: string) => items.find((pair) => isScalar(pair.key) && String(pair.key.value) === key);
   return {
     path,
-    values: toValues(document, path, place),
+    values: toValues(document, place),
     position: (key, of) => {
       const node = pairOf(key)?.[of] as { range?: [number, number, number] | null } | null | undefined;
       return node?.range == null ? null : lines.linePos(node.range[0]);
@@ -56,6 +58,41 @@ export function readYamlFile(path: string): YamlFile {
       return isScalar(value) && typeof value.source === "string" ? value.source : null;
     },
   };
+}
+
+interface Fault { readonly message: string; readonly pos: readonly [number, ...number[]] }
+
+/** Throws UsageError when there is any fault. */
+function refuse(faults: readonly Fault[], text: string, place: (offset: number) => string): void {
+  if (faults.length === 0) return;
+  const line = ({ message, pos: [at] }: Fault): string => `${place(at)}  ${cut(message, MAX_MESSAGE)}${snippet(text, at)}`;
+  const shown = faults.slice(0, MAX_PROBLEMS).map(line);
+  throw new UsageError([...shown, ...(faults.length > MAX_PROBLEMS ? [`… and ${faults.length - MAX_PROBLEMS} more`] : [])].join("\n"));
+}
+
+/** YAML 1.1 reads `no` as false, `012` as 10 and `1:30` as 90. */
+function oldVersion(document: Document, text: string): Fault[] {
+  const { explicit, version } = document.directives?.yaml ?? {};
+  if (explicit !== true || version === "1.2") return [];
+  return [{ message: `YAML ${version} is not read, only 1.2; take this line out`, pos: [text.search(/^%YAML/m)] }];
+}
+
+/** Keys that stand twice, and keys that are no words. The library would compare every key with every other: minutes for a large file. */
+function keyFaults(document: Document): Fault[] {
+  const faults: Fault[] = [];
+  visit(document, {
+    Map: (_, { items, range }: YAMLMap) => {
+      const seen = new Set<unknown>();
+      for (const { key } of items) {
+        const pos: Fault["pos"] = [(key as { range?: [number, number, number] | null } | null)?.range?.[0] ?? range?.[0] ?? 0];
+        const isWord = isScalar(key) && key.value !== null && !/[\0-\x1f\x7f]/.test(String(key.value));
+        if (!isWord) faults.push({ message: "A key must be a plain word", pos });
+        else if (seen.has(key.value)) faults.push({ message: "Map keys must be unique", pos });
+        else seen.add(key.value);
+      }
+    },
+  });
+  return faults;
 }
 
 function readText(path: string): string {
@@ -79,7 +116,7 @@ function readText(path: string): string {
 
 function parse(text: string, path: string, lineCounter: LineCounter): Document {
   try {
-    return parseDocument(text, { uniqueKeys: true, merge: true, strict: true, lineCounter, prettyErrors: false });
+    return parseDocument(text, { uniqueKeys: false, merge: true, strict: true, lineCounter, prettyErrors: false });
   } catch (error) {
     throw error instanceof RangeError ? tooDeep(path) : new UsageError(`${path}: cannot be parsed: ${String(error)}`);
   }
@@ -93,22 +130,28 @@ function tooDeep(path: string): UsageError {
 function snippet(text: string, offset: number): string {
   const start = text.lastIndexOf("\n", offset - 1) + 1;
   const line = text.slice(start).split(/\r?\n/, 1)[0]!.trim();
-  return line === "" ? "" : `: ${line.length > 60 ? `${line.slice(0, 60)}…` : line}`;
+  return line === "" ? "" : `: ${cut(line, 60)}`;
 }
 
-/** Aliases are followed here, and only here do they fail. */
-function toValues(document: Document, path: string, place: (offset: number) => string): Record<string, unknown> {
+function cut(text: string, most: number): string {
+  return text.length > most ? `${text.slice(0, most)}…` : text;
+}
+
+/** Aliases and merges are followed here, and only here do they fail: at an alias without an anchor, else at the first that there is. */
+function toValues(document: Document, place: (offset: number) => string): Record<string, unknown> {
   try {
     return document.toJS({ maxAliasCount: MAX_ALIASES }) as Record<string, unknown>;
   } catch (error) {
-    let at = path;
+    let first: number | undefined, unresolved: number | undefined;
     visit(document, {
       Alias: (_, alias) => {
-        if (alias.range == null || alias.resolve(document) !== undefined) return undefined;
-        at = place(alias.range[0]);
-        return visit.BREAK;
+        first ??= alias.range?.[0];
+        if (alias.resolve(document) === undefined) unresolved ??= alias.range?.[0];
+      },
+      Pair: (_, { key }) => {
+        if (isScalar(key) && typeof key.value === "symbol") first ??= key.range?.[0];
       },
     });
-    throw new UsageError(`${at}  ${(error as Error).message}`);
+    throw new UsageError(`${place(unresolved ?? first ?? 0)}  ${(error as Error).message}`);
   }
 }

@@ -1,7 +1,10 @@
-/** The command on the bundled model: a greedy run must write the same texts from both caches, and Ctrl-C must end a real run cleanly. */
+/**
+ * The command on the bundled model: it writes its five reports and no more than it was asked for, a greedy run has the same texts from
+ * both caches, mistakes end in a line, and Ctrl-C ends a real run cleanly.
+ */
 
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,16 +16,72 @@ const folder = mkdtempSync(join(tmpdir(), "dawnlm-run-gpu-"));
 const test = suite("bench/run.ts on the bundled model");
 test.after(() => { rmSync(folder, { recursive: true, force: true }); });
 
-function start(output: string, args: readonly string[]) {
-  const child = spawn(process.execPath, [
-    "bench/run.ts", "--config", "config/PagedAttention/pagedattention_small_default.yaml", "--output-dir", join(folder, output), ...args,
-  ], { cwd: ROOT });
+function start(output: string, args: readonly string[], useSmall = true) {
+  const config = useSmall ? ["--config", "config/PagedAttention/pagedattention_small_default.yaml"] : [];
+  const child = spawn(process.execPath, ["bench/run.ts", ...config, "--output-dir", join(folder, output), ...args], { cwd: ROOT });
   let text = "";
   child.stdout.setEncoding("utf8").on("data", (piece: string) => { text += piece; });
   child.stderr.setEncoding("utf8").on("data", (piece: string) => { text += piece; });
   return { child, ended: new Promise<{ code: number | null; text: string }>((resolve) => child.on("close", (code) => { resolve({ code, text }); })) };
 }
-const reports = (output: string): string[] => readdirSync(join(folder, output, "PagedAttention")).sort();
+const place = (output: string, name = ""): string => join(folder, output, "PagedAttention", name);
+const reports = (output: string): string[] => readdirSync(place(output)).sort();
+const TINY = ["--num-prompts", "2", "--batch-size", "2", "--max-tokens", "4", "--warmup-iterations", "0", "--test-iterations", "1"];
+
+/** Rows of all tables of a Markdown file, without their heads; every row must fit its head. */
+function rows(file: string): string[][] {
+  return (readFileSync(file, "utf8").match(/(?:^\|.*\|\n)+/gm) ?? []).flatMap((table) => {
+    const cells = table.trim().split("\n").map((row) => row.slice(1, -1).split(/(?<!\\)\|/).map((cell) => cell.trim()));
+    for (const row of cells) assert.is(row.length, cells[0]!.length, row.join(" | "));
+    return cells.slice(2);
+  });
+}
+
+test("a tiny run: exit code 0 and five reports that say the same", async () => {
+  const { code, text } = await start("tiny", TINY).ended;
+  assert.is(code, 0, text);
+  assert.equal(reports("tiny"), ["basic_report.json", "basic_report.md", "comparison_experiment_small_default.md", "optimized_report.json", "optimized_report.md"]);
+  for (const arm of ["basic", "optimized"]) {
+    const json = JSON.parse(readFileSync(place("tiny", `${arm}_report.json`), "utf8"));
+    assert.equal([json.schemaVersion, json.experiment, json.status, json.arm, json.model.random], [1, "PagedAttention", "complete", arm, false]);
+    assert.equal([json.config.num_prompts, json.config.max_tokens, json.configOrigins.num_prompts, json.configOrigins.block_size], [2, 4, "flag", "file"]);
+    assert.equal([json.iterations.length, json.iterations[0].requests.length, json.order.length], [1, 2, 1]);
+    assert.ok(json.environment.adapter.description !== "" && json.environment.limits.maxBufferSize > 0);
+    const markdown = rows(place("tiny", `${arm}_report.md`));
+    const of = (label: string): string[] => markdown.findLast(([first]) => first === label)!; // the config has an adapter too, before
+    for (const [label, metric] of [["TTFT", "ttft_ms"], ["TPOT", "tpot_ms"], ["ITL p99", "itl_p99_ms"], ["output throughput", "output_tokens_per_s"]] as const) {
+      const median = json.metrics[metric].median;
+      assert.ok(Math.abs(Number(of(label)[2]) - median) <= Math.max(0.5, median / 100), `${label}: ${of(label)[2]} and ${median}`);
+    }
+    assert.ok(of("peak weights")[1]!.endsWith("iB") && of("adapter")[1]!.includes(json.environment.adapter.description));
+  }
+  const comparison = rows(place("tiny", "comparison_experiment_small_default.md"));
+  assert.is(comparison.find(([label]) => label === "TTFT")!.length, 6);
+});
+
+test("one arm writes its own report alone, --no-save none", async () => {
+  const [one, none] = [await start("one", [...TINY, "--method", "basic"]).ended, await start("none", [...TINY, "--no-save"]).ended];
+  assert.equal([one.code, none.code], [0, 0], one.text + none.text);
+  assert.equal(reports("one"), ["basic_report.json", "basic_report.md"]);
+  assert.not.ok(existsSync(join(folder, "none")));
+});
+
+test("a wrong key, an unknown model and an adapter that is not there: a line, a code, no report, no stack trace", async () => {
+  const bad = join(folder, "bad.yaml");
+  writeFileSync(bad, "experiment_name: x\nmax_token: 4\n");
+  const cases: [string[], number, string][] = [
+    [["--config", bad], 2, `dawnlm: ${bad}:2:1  max_token: unknown key; did you mean max_tokens?`],
+    [["--model", "no-such-model", "--no-save"], 2, 'dawnlm: unknown model "no-such-model"'],
+    [["--adapter", "no such adapter", "--no-save"], 2, 'dawnlm: no adapter "no such adapter"; this machine has: '],
+  ];
+  for (const [args, expected, message] of cases) {
+    const { code, text } = await start("wrong", args[0] === "--config" ? args : [...TINY, ...args], args[0] !== "--config").ended;
+    assert.is(code, expected, text);
+    assert.ok(text.trimEnd().split("\n").at(-1)!.startsWith(message), text);
+    assert.not.match(text, /^\s+at /m);
+  }
+  assert.not.ok(existsSync(join(folder, "wrong")));
+});
 
 test("greedy texts are the same from both caches, every request does its work, and memory is accounted for", async () => {
   const { code, text } = await start("greedy", ["--temperature", "0", "--max-tokens", "20", "--num-prompts", "5", "--batch-size", "2", "--warmup-iterations", "0", "--test-iterations", "2"]).ended;
@@ -54,13 +113,15 @@ test("greedy texts are the same from both caches, every request does its work, a
 test("Ctrl-C ends a run with 130 and leaves a report marked interrupted, or none", async () => {
   const { child, ended } = start("stopped", ["--test-iterations", "200", "--max-tokens", "40"]);
   while (!existsSync(join(folder, "stopped", "PagedAttention", ".lock"))) await new Promise((resolve) => setTimeout(resolve, 50));
-  await new Promise((resolve) => setTimeout(resolve, 6000));
+  await new Promise((resolve) => setTimeout(resolve, 4000));
+  const stopped = performance.now();
   child.kill("SIGINT");
   const { code, text } = await ended;
   assert.is(code, 130, text);
+  assert.ok(performance.now() - stopped < 5000, "within a few seconds");
   const left = reports("stopped");
   assert.ok(left.length === 0 || left.length === 5, left.join(" "));
-  if (left.length > 0) assert.is(JSON.parse(readFileSync(join(folder, "stopped", "PagedAttention", "basic_report.json"), "utf8")).status, "interrupted");
+  if (left.length > 0) assert.is(JSON.parse(readFileSync(place("stopped", "basic_report.json"), "utf8")).status, "interrupted");
 });
 
 test.run();

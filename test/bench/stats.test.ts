@@ -27,7 +27,8 @@ test("a change is taken pair by pair", () => {
 test("a change that does not keep its sign is not measurable, nor is one of too few iterations, nor none at all", () => {
   assert.is(change([10, 10, 10, 10, 10], [12, 12, 12, 12, 9])!.measurable, false);
   assert.is(change([10, 10, 10, 10, 10], [12, 12, 12, 12, 10])!.measurable, false);
-  assert.is(change([10, 10], [12, 12])!.measurable, false);
+  assert.is(change([10, 10, 10, 10, 10], [12, 12, 12, 12, 9])!.tooFew, undefined);
+  assert.equal(change([10, 10, 10, 10], [20, 20, 20, 20]), { median: 100, min: 100, max: 100, measurable: false, tooFew: true });
   assert.is(change([0, null, 5], [1, 1, null]), null);
   assert.is(change([], []), null);
 });

@@ -1,7 +1,7 @@
 /** The JSON of a run: everything a later reader needs to repeat, check or compare it. */
 
 import { createHash } from "node:crypto";
-import { cacheUse, compare, metricsOf } from "../metrics.ts";
+import { cacheUse, compare, metricsOf, NO_PASS } from "../metrics.ts";
 import type { Machine } from "../environment.ts";
 import type { ArmResult, Outcome } from "../paged_attention.ts";
 import type { Prompts } from "../prompts.ts";
@@ -39,10 +39,11 @@ export function statusOf(run: Run): "complete" | "interrupted" | "invalid" {
 }
 
 export function armJson(run: Run, arm: ArmResult): string {
+  const use = cacheUse(arm);
   return JSON.stringify({
     ...common(run), status: statusOf(run), arm: arm.name, layout: arm.layout,
     metrics: Object.fromEntries(metricsOf(arm).map(({ key, unit, summary, reason }) => [key, { unit, ...(summary ?? { value: null, reason }) }])),
-    memory: arm.memory, cache: { ...arm.cache, ...cacheUse(arm), room: arm.room }, loadTimings: arm.loadTimings, iterations: arm.iterations,
+    memory: arm.memory, cache: { ...arm.cache, ...use, ...(use.waste === null && { wasteReason: NO_PASS }), room: arm.room }, loadTimings: arm.loadTimings, iterations: arm.iterations,
     ...(arm.name === "optimized" && { comparison: comparisonOf(run) }),
   }, null, 2);
 }

@@ -1,7 +1,7 @@
 /** The result of a run as a table in the terminal. */
 
 import Table from "cli-table3";
-import { bytes, cacheUse, compare, metricsOf, sentence, signed } from "../metrics.ts";
+import { bytes, cacheUse, compare, doubtOf, metricsOf, sentence, signed } from "../metrics.ts";
 import { number } from "./markdown.ts";
 import { statusOf, type Run } from "./json.ts";
 
@@ -16,7 +16,7 @@ export function terminalSummary(run: Run): string {
   metrics[0]!.forEach(({ label, unit }, i) => {
     const change = comparison?.changes[i]?.change;
     rows.push([label, unit, ...metrics.map((of) => number(of[i]!.summary?.median ?? null)),
-      ...(comparison === null ? [] : [change == null ? "n/a" : change.measurable ? signed(change.median) : "no measurable difference"])]);
+      ...(comparison === null ? [] : [change == null ? "n/a" : doubtOf(change) ?? signed(change.median)])]);
   });
   const uses = arms.map(cacheUse);
   rows.push(["KV taken at the peak", "", ...uses.map(({ peak }) => bytes(peak)), ...(comparison === null ? [] : [""])]);

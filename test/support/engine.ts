@@ -16,14 +16,16 @@ export interface EngineOptions {
   readonly layout?: KvLayout;
   readonly kv?: KvFormat;
   readonly weights?: "auto" | WeightFormat;
+  /** Rows of one pass at most. Default 64. */
+  readonly rows?: number;
   readonly slots?: number;
   readonly family?: KernelFamily;
   /** While weights are allocated, pretend that one binding holds no more than this. */
   readonly weightBinding?: number;
 }
 
-/** Rows of one forward at most, and the longest sequence. */
-export const ROWS = 256, MAX_MODEL_LEN = 256;
+/** The longest sequence. */
+export const MAX_MODEL_LEN = 256;
 
 export interface Engine {
   readonly gpu: Gpu;
@@ -40,7 +42,7 @@ export interface Engine {
 
 /** Open a checkpoint, run `body`, close everything. */
 export async function withEngine(options: EngineOptions, body: (engine: Engine) => Promise<void>): Promise<void> {
-  const { folder, layout = { name: "paged", blockSize: 16 }, kv = "f32", weights = "auto", slots = 4, family, weightBinding } = options;
+  const { folder, layout = { name: "paged", blockSize: 16 }, kv = "f32", weights = "auto", rows = 64, slots = 4, family, weightBinding } = options;
   const config = await readConfig(folder);
   const checkpoint = await Checkpoint.open(folder);
   const gpu = await Gpu.open(family === undefined ? {} : { family });
@@ -52,7 +54,7 @@ export async function withEngine(options: EngineOptions, body: (engine: Engine) 
       format: weights, defaultFormat: "f16", onProgress: (label) => { if (label === "weights") Reflect.deleteProperty(gpu, "maxBinding"); },
     });
     const cache = await KvCache.create(gpu, { ...config, format: kv, layout, slots, maxModelLen: MAX_MODEL_LEN, memory: null, sequences: slots });
-    const runner = await Runner.create(gpu, model, cache, { rows: ROWS, samples: ROWS, maxModelLen: MAX_MODEL_LEN });
+    const runner = await Runner.create(gpu, model, cache, { rows, samples: rows, maxModelLen: MAX_MODEL_LEN });
     await body({ gpu, config, cache, runner, embeddingParts: model.embedding.parts.length, ...passes(cache, runner) });
     cache.close();
     runner.close();

@@ -42,6 +42,7 @@ export class Generator {
   /** Queue requests; they run as soon as `lock` grants the device to the loop. Throws ContextLengthError for one that can never run. */
   add(requests: readonly Request[], signal: AbortSignal | undefined, lock: (work: () => Promise<void>) => Promise<void>): void {
     if (signal?.aborted) throw new AbortedError(undefined, { cause: signal.reason });
+    if (signal !== undefined) this.#abortOn(signal, requests);
     for (const request of requests) {
       try {
         this.scheduler.add(request.sequence);
@@ -49,10 +50,9 @@ export class Generator {
         for (const queued of requests) this.#drop(queued, error);
         throw error;
       }
-      this.#gpu.trace.emit(() => ({ type: "admitted", sequence: request.sequence.id, promptTokens: request.sequence.prompt.length }));
       this.#requests.set(request.sequence, request);
+      this.#gpu.trace.emit(() => ({ type: "admitted", sequence: request.sequence.id, promptTokens: request.sequence.prompt.length }));
     }
-    if (signal !== undefined) this.#abortOn(signal, requests);
     this.#settleFinished(); // a request for no tokens is finished before anything runs
     if (this.#looping) return;
     this.#looping = true;

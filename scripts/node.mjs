@@ -32,10 +32,11 @@ export function findNode(root) {
  */
 export function become(node, args) {
   if (process.platform !== "win32" && process.execve !== undefined) process.execve(node, [node, ...args], process.env);
-  const child = spawn(node, args, { stdio: "inherit" });
   const atTerminal = process.stdin.isTTY || process.stdout.isTTY || process.stderr.isTTY;
   const signals = ["SIGINT", "SIGTERM", "SIGHUP"];
+  // Listen before there is a child: on a busy machine it may be up, and a signal come for it, before the next line here has run.
   for (const signal of signals) process.on(signal, () => { if (signal !== "SIGINT" || !atTerminal) child.kill(signal); });
+  const child = spawn(node, args, { stdio: "inherit" });
   child.on("error", (error) => {
     console.error(`${node} cannot be started: ${error.message}`);
     process.exit(1);

@@ -144,6 +144,7 @@ export class LLM {
 
   /** The pieces of a text as they are generated; the generator returns the whole result. Leaving the loop early aborts the request. */
   async *stream(prompt: string | readonly number[], options: GenerateOptions = {}): AsyncGenerator<{ text: string; id: number }, GenerateResult> {
+    completeGenerateOptions(options); // before its signal is used
     const pieces: { text: string; id: number }[] = [];
     let wake = (): void => {};
     const leave = new AbortController();

@@ -21,14 +21,17 @@ const FLAGS = [
 
 /**
  * `create()`'s result must outlive every device made from it: if it is garbage-collected first, the process crashes at a random
- * later call. So each one is held here for the life of the process.
+ * later call. So each one is held here for the life of the process, and asked again for the next device: each takes megabytes.
  */
-const instances = ((globalThis as { dawnlmInstances?: GPU[] }).dawnlmInstances ??= []);
+const instances = ((globalThis as { dawnlmInstances?: Map<string, GPU> }).dawnlmInstances ??= new Map());
 
 function instance(flags: readonly string[]): GPU {
   Object.assign(globalThis, globals);
+  const key = flags.join();
+  const known = instances.get(key);
+  if (known !== undefined) return known;
   const gpu = quietly(() => create([...FLAGS, ...flags]));
-  instances.push(gpu);
+  instances.set(key, gpu);
   return gpu;
 }
 

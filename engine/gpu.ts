@@ -8,6 +8,7 @@ import type { Dtype } from "./dtype.ts";
 import { DeviceLostError, GpuError, OutOfMemoryError } from "./errors.ts";
 import { PipelineCache } from "./kernel.ts";
 import { Ledger, type Category } from "./memory.ts";
+import { waited } from "./polling.ts";
 import type { Shape } from "./shape.ts";
 import { byteLength, type Tensor } from "./tensor.ts";
 import { Trace } from "./trace.ts";
@@ -31,7 +32,7 @@ export interface OpenOptions {
   family?: KernelFamily;
 }
 
-const WANTED_FEATURES = ["subgroups", "shader-f16", "timestamp-query", "subgroup-size-control"] as const;
+const WANTED_FEATURES = ["subgroups", "shader-f16", "timestamp-query", "subgroup-size-control", "chromium-experimental-subgroup-matrix"] as const;
 const WANTED_LIMITS = [
   "maxStorageBufferBindingSize", "maxBufferSize", "maxStorageBuffersPerShaderStage", "maxComputeWorkgroupStorageSize",
   "maxComputeInvocationsPerWorkgroup", "maxComputeWorkgroupSizeX",
@@ -78,14 +79,17 @@ export class Gpu {
       throw new GpuError(`adapter ${description} varies its subgroup size between ${min} and ${max} and cannot be told to keep ${this.subgroupSize}`);
     }
     this.pipelines = new PipelineCache(this);
-    device.addEventListener("uncapturederror", (event) => {
-      event.preventDefault(); // else Dawn prints it too, whoever catches ours
-      this.#latch(asError((event as GPUUncapturedErrorEvent).error));
-    });
+    device.addEventListener("uncapturederror", this.#onError);
     void device.lost.then((info) => {
       if (!this.#closed) this.#latch(new DeviceLostError(`the GPU device was lost: ${info.message}`));
     });
   }
+
+  /** The device holds its listener and the listener this Gpu, in a ring that no garbage collector sees: `close` must open it. */
+  readonly #onError = (event: Event): void => {
+    event.preventDefault(); // else Dawn prints it too, whoever catches ours
+    this.#latch(asError((event as GPUUncapturedErrorEvent).error));
+  };
 
   #latch(error: Error): void {
     this.#latched ??= error;
@@ -99,7 +103,7 @@ export class Gpu {
 
   /** Wait until everything submitted is done, then throw what went wrong meanwhile. */
   async sync(): Promise<void> {
-    await this.device.queue.onSubmittedWorkDone();
+    await waited(this.device.queue.onSubmittedWorkDone(), this.adapter.software);
     this.check();
   }
 
@@ -196,7 +200,7 @@ export class Gpu {
   /** Map a MAP_READ buffer; a lost or destroyed device becomes a DeviceLostError. */
   async map(staging: GPUBuffer): Promise<void> {
     try {
-      await staging.mapAsync(GPUMapMode.READ);
+      await waited(staging.mapAsync(GPUMapMode.READ), this.adapter.software);
     } catch (error) {
       this.check();
       throw new DeviceLostError(`the GPU device went away while a result was read: ${String(error)}`, { cause: error });
@@ -213,6 +217,7 @@ export class Gpu {
     if (this.#closed) return;
     this.#closed = true;
     for (const buffer of [...this.#owned.keys()]) this.destroyBuffer(buffer);
+    this.device.removeEventListener("uncapturederror", this.#onError);
     this.device.destroy();
   }
 }

@@ -20,6 +20,8 @@ export interface Kernel {
   readonly source: WgslFile;
   readonly slots: readonly WgslFile[];
   readonly consts: Consts;
+  /** WGSL extensions that it needs beside subgroups; the device must have the features. */
+  readonly enables?: readonly string[] | undefined;
 }
 
 export interface Binding { readonly name: string; readonly index: number; readonly writable: boolean }
@@ -50,10 +52,15 @@ export function bindingsOf(text: string): Binding[] {
     .sort((a, b) => a.index - b.index);
 }
 
+/** As `enable` names it. */
+export const SUBGROUP_MATRIX = "chromium_experimental_subgroup_matrix";
+
 function prelude(consts: Consts, enables: readonly string[]): string {
   const lines = Object.entries(consts).map(([name, value]) =>
     `const ${name} = ${typeof value === "number" ? `${value}u` : value};`);
-  return `${enables.map((feature) => `enable ${feature};\n`).join("")}diagnostic(off, subgroup_uniformity);\n${lines.join("\n")}\n`;
+  const checks = ["subgroup_uniformity", ...(enables.includes(SUBGROUP_MATRIX) ? ["chromium.subgroup_matrix_uniformity"] : [])];
+  const directives = [...enables.map((feature) => `enable ${feature};`), ...checks.map((check) => `diagnostic(off, ${check});`)];
+  return [...directives, ...lines, ""].join("\n");
 }
 
 /** Every pipeline of a device, by its full text: the same kernel with the same constants and slots is compiled once. */
@@ -68,7 +75,7 @@ export class PipelineCache {
   /** Start compiling if this specialisation is new; await `compiled` before use. */
   get(kernel: Kernel): Pipeline {
     const { fixedSubgroups, subgroupSize } = this.#gpu;
-    const enables = fixedSubgroups ? ["subgroups"] : ["subgroups", "subgroup_size_control"];
+    const enables = [...(fixedSubgroups ? ["subgroups"] : ["subgroups", "subgroup_size_control"]), ...(kernel.enables ?? [])];
     const parts: WgslFile[] = [{ name: "prelude", text: prelude(kernel.consts, enables) }, kernel.source, ...kernel.slots];
     let text = parts.map((part) => part.text.replace(/\n*$/, "\n")).join("");
     if (!fixedSubgroups) text = text.replaceAll("@compute", `@compute @subgroup_size(${subgroupSize})`);

@@ -5,7 +5,7 @@
 
 export type TraceEvent =
   | { readonly type: "prefill"; readonly sequences: readonly number[]; readonly rows: number }
-  | { readonly type: "decode"; readonly sequences: readonly number[]; readonly steps: number }
+  | { readonly type: "decode"; readonly sequences: readonly number[] }
   | { readonly type: "admitted"; readonly sequence: number; readonly promptTokens: number }
   | { readonly type: "preempted"; readonly count: number; readonly total: number }
   | { readonly type: "finished"; readonly sequence: number; readonly reason: string; readonly tokens: number }

@@ -1,20 +1,18 @@
 /**
- * y = act(W x + b), optionally added to y: the matrix product of every layer. One row of activations takes the matrix-vector kernel,
- * more rows a matrix-matrix kernel of the device's family. The weight format is a slot (kernels/formats), so no kernel knows it.
+ * y = act(W x + b), optionally added to y: the matrix product of every layer. Which kernel makes it, and with which sizes, is chosen by
+ * shape and device (linear_variants.ts). The weight format is a slot (kernels/formats), so no kernel knows it.
  */
 
 import { DTYPE_BYTES } from "../engine/dtype.ts";
 import type { Consts, WgslFile } from "../engine/kernel.ts";
 import { f32, wgsl } from "../engine/kernel.ts";
 import type { Gpu } from "../engine/gpu.ts";
-import { Recorder, submit, type GridY } from "../engine/recorder.ts";
+import { Recorder, submit } from "../engine/recorder.ts";
 import { match } from "../engine/shape.ts";
 import { reshape, type Tensor } from "../engine/tensor.ts";
+import { chooseVariant, launchOf, traitsOf, type LinearShape, type RowsClass, type Variant } from "./linear_variants.ts";
 
 const file = (name: string): WgslFile => wgsl(new URL(name, import.meta.url));
-const MATVEC = file("./matvec.wgsl");
-const MATMUL_BROADCAST = file("./matmul_broadcast.wgsl");
-const MATMUL_TILED = file("./matmul_tiled.wgsl");
 const STORE = [file("./output/store.wgsl"), file("./output/activation.wgsl")];
 const ONE_OUTPUT = file("./output/one.wgsl");
 const TWO_OUTPUTS = file("./output/two.wgsl");
@@ -26,6 +24,8 @@ const GAIN_SCALAR = file("./input/gain_scalar.wgsl");
 const NO_GAIN = file("./input/no_gain.wgsl");
 const WEIGHT_GAIN = file("./input/weight_gain.wgsl");
 const NO_WEIGHT_GAIN = file("./input/no_weight_gain.wgsl");
+
+export { rowsClass, ROWS_CLASSES, type RowsClass } from "./linear_variants.ts";
 
 /** `weight8(row, k8)` for each number format a weight may be stored in. */
 export const WEIGHT_SLOTS = { f32: file("./formats/f32.wgsl"), f16: file("./formats/f16.wgsl"), bf16: file("./formats/bf16.wgsl") } as const;
@@ -39,12 +39,6 @@ export interface Weight {
   readonly columns: number;
   readonly gated: boolean;
   readonly parts: readonly { readonly tensor: Tensor; readonly first: number; readonly rows: number }[];
-}
-
-/** How many rows of activations a recording is for: exactly one, up to four, or more. */
-export type RowsClass = "one" | "few" | "many";
-export function rowsClass(rows: number): RowsClass {
-  return rows === 1 ? "one" : rows <= 4 ? "few" : "many";
 }
 
 export const ACTIVATIONS = { none: 0, gelu: 1, gelu_tanh: 2 } as const;
@@ -86,6 +80,8 @@ export interface LinearOptions {
   readonly xFirst?: number;
   /** Column of y where the N outputs go. Default 0. */
   readonly yFirst?: number;
+  /** Instead of what is chosen by shape and device; it must fit both. */
+  readonly variant?: Variant;
 }
 
 /**
@@ -108,18 +104,22 @@ export function linear(recorder: Recorder, { x, weight, bias, norm, y, second }:
     throw new Error(`linear: a gated product takes no bias, activation, residual or LayerNorm (${weight.parts[0]!.tensor.label})`);
   }
   for (const part of weight.parts) {
-    const { source, extra, scalarGain, x: gridX, y: gridY } = variant(recorder, rows, M!, part.rows, weight.gated, norm !== undefined);
+    const shape: LinearShape = { rows, N: part.rows, K, gated: weight.gated, normed: norm !== undefined, format: part.tensor.dtype };
+    const SPLIT = Math.min(Math.max(0, split - part.first), part.rows);
+    const parting = second && SPLIT > 0 && SPLIT < part.rows ? SPLIT : undefined;
+    const variant = options.variant ?? chooseVariant(recorder.gpu, shape, M!, parting);
+    const { source, slots: units = [], enables, consts: own, scalarGain, x: gridX, y: gridY } = launchOf(variant, shape, traitsOf(recorder.gpu), M!);
     const consts: Consts = {
       K, N: part.rows, X_STRIDE: X!, X_FIRST: xFirst, Y_STRIDE: Y!, Y_FIRST: yFirst + part.first, SUBGROUP: recorder.gpu.subgroupSize,
       GATED: weight.gated, RESIDUAL: residual, ACTIVATION: ACTIVATIONS[activation], ACTIVATION_FROM: Math.max(0, activationFrom - part.first),
-      SPLIT: Math.min(Math.max(0, split - part.first), part.rows), ...(second && { Y2_STRIDE: second.y.shape[1]!, Y2_FIRST: second.first + Math.max(0, part.first - split) }),
-      NORM: norm === undefined ? 0 : norm.kind === "rms" ? 1 : 2, EPS: f32(norm?.eps ?? 0), ...extra,
+      SPLIT, ...(second && { Y2_STRIDE: second.y.shape[1]!, Y2_FIRST: second.first + Math.max(0, part.first - split) }),
+      NORM: norm === undefined ? 0 : norm.kind === "rms" ? 1 : 2, EPS: f32(norm?.eps ?? 0), ...own,
     };
     const slots = [
       WEIGHT_SLOTS[part.tensor.dtype as keyof typeof WEIGHT_SLOTS], bias === undefined ? NO_BIAS : BIAS, ...STORE, second ? TWO_OUTPUTS : ONE_OUTPUT,
-      INPUT_NORM, norm === undefined ? NO_GAIN : scalarGain ? GAIN_SCALAR : GAIN, norm?.kind === "layer" ? WEIGHT_GAIN : NO_WEIGHT_GAIN,
+      INPUT_NORM, norm === undefined ? NO_GAIN : scalarGain ? GAIN_SCALAR : GAIN, norm?.kind === "layer" ? WEIGHT_GAIN : NO_WEIGHT_GAIN, ...units,
     ];
-    recorder.run({ source, slots, consts }, {
+    recorder.run({ source, slots, consts, enables }, {
       x, y, ...(second && { y2: second.y }), weight: part.tensor, ...(bias && { bias: slice(bias, part.first, part.rows) }), ...(norm && { gain: norm.gain }),
       ...(norm?.kind === "layer" && { weight_gain: slice(norm.weightGain, part.first, part.rows) }),
     }, gridX, gridY);
@@ -165,28 +165,6 @@ function sliceRows(weight: Weight, first: number, count: number): Weight {
     return [{ tensor: { ...tensor, offset, shape: [to - from, weight.columns] }, first: from - first, rows: to - from }];
   });
   return { ...weight, rows: count, parts };
-}
-
-interface Variant { readonly source: WgslFile; readonly extra: Consts; readonly scalarGain: boolean; readonly x: number; readonly y: GridY }
-
-/**
- * Which kernel, its own constants, and its grid. Static rules: the matrix-vector kernel takes 8 rows of W per subgroup when it also
- * normalises on the software adapter, where the loads of gain then cost nothing, and 4 otherwise, which keeps more subgroups busy.
- */
-function variant({ gpu }: Recorder, rows: RowsClass, M: number, outputs: number, gated: boolean, normed: boolean): Variant {
-  const software = gpu.family === "software";
-  if (rows === "one") {
-    const WORKGROUP = software ? 4 * gpu.subgroupSize : 128;
-    const ROWS = gated || (normed && software) ? 8 : 4;
-    const perWorkgroup = (WORKGROUP / gpu.subgroupSize) * (gated ? 4 : ROWS);
-    return { source: MATVEC, extra: { WORKGROUP, ROWS }, scalarGain: false, x: Math.ceil(outputs / perWorkgroup), y: 1 };
-  }
-  if (software) {
-    const ROWS = rows === "few" ? 4 : 8;
-    const x = Math.ceil(outputs / (gpu.subgroupSize * (gated ? 1 : 2)));
-    return { source: MATMUL_BROADCAST, extra: { ROWS }, scalarGain: true, x, y: { rowsPer: ROWS } };
-  }
-  return { source: MATMUL_TILED, extra: { M }, scalarGain: false, x: Math.ceil(outputs / (gated ? 32 : 64)), y: { rowsPer: 64 } };
 }
 
 /** Elements first … first + count − 1 of a vector, as a view. Parts begin at multiples of 64 rows, which keeps views aligned. */

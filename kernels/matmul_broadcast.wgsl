@@ -1,90 +1,118 @@
 // Y = X Wᵀ for several rows, without workgroup memory: the product for adapters on which a gather costs more than arithmetic.
-// A workgroup is one subgroup and makes ROWS (4 or 8) rows × 2·SUBGROUP columns. Each lane owns two columns and loads their weights;
-// the activations are loaded once, one k per lane, and broadcast. X: [M, K], W: [N, K], Y: [M, N]. X and Y have room for whole tiles.
-// With NORM each row of X is normalised on the way (kernels/input/norm.wgsl): its lanes together see the whole row.
+// A workgroup is one subgroup and makes ROWS (4 or 8) rows × 4·SUBGROUP columns. Each lane owns four columns and loads their weights;
+// the activations are loaded once and broadcast. X: [M, K], W: [N, K], Y: [M, N]. X and Y have room for whole tiles. With NORM each
+// row of X is normalised on the way (kernels/input/norm.wgsl): two lanes together see a whole row.
 //
-// GATED: a lane's two columns are output n of `gate` and of `up` (W stacks them, N rows each) and make one output.
-@group(0) @binding(0) var<storage, read> x: array<f32>;
+// GATED: a lane's columns are two of `gate` and the same two of `up` (W stacks them, N rows each) and make two outputs.
+@group(0) @binding(0) var<storage, read> x: array<vec4f>;
 
-// Rows 0–3 and 4–7 of the tile, for this lane's first and second column.
+// The lane's columns 0–3 of rows 0–3, and of rows 4–7.
 var<private> sum0: vec4f;
-var<private> sum0_more: vec4f;
 var<private> sum1: vec4f;
-var<private> sum1_more: vec4f;
+var<private> sum2: vec4f;
+var<private> sum3: vec4f;
+var<private> more0: vec4f;
+var<private> more1: vec4f;
+var<private> more2: vec4f;
+var<private> more3: vec4f;
 
-fn add(a: vec4f, a_more: vec4f, w0: f32, w1: f32) {
-  sum0 = fma(a, vec4f(w0), sum0);
-  sum1 = fma(a, vec4f(w1), sum1);
+// One k of four rows out of the eight lanes that hold eight k of them: lane 2·row has the first four, lane 2·row + 1 the others.
+fn rows_at(values: f32, half: u32) -> vec4f {
+  if (half == 0u) {
+    return vec4f(subgroupBroadcast(values, 0u), subgroupBroadcast(values, 2u), subgroupBroadcast(values, 4u), subgroupBroadcast(values, 6u));
+  }
+  return vec4f(subgroupBroadcast(values, 1u), subgroupBroadcast(values, 3u), subgroupBroadcast(values, 5u), subgroupBroadcast(values, 7u));
+}
+
+fn add(a: f32, b: f32, half: u32, w: vec4f) {
+  let rows = rows_at(a, half);
+  sum0 = fma(rows, vec4f(w.x), sum0);
+  sum1 = fma(rows, vec4f(w.y), sum1);
+  sum2 = fma(rows, vec4f(w.z), sum2);
+  sum3 = fma(rows, vec4f(w.w), sum3);
   if (ROWS > 4u) {
-    sum0_more = fma(a_more, vec4f(w0), sum0_more);
-    sum1_more = fma(a_more, vec4f(w1), sum1_more);
+    let others = rows_at(b, half);
+    more0 = fma(others, vec4f(w.x), more0);
+    more1 = fma(others, vec4f(w.y), more1);
+    more2 = fma(others, vec4f(w.z), more2);
+    more3 = fma(others, vec4f(w.w), more3);
   }
 }
 
-// Mean and deviation of four rows from what the lanes have seen of them; lanes beyond the eighth repeat the first eight.
-fn statistics_of_rows(total: vec4f, squares: vec4f) -> array<vec2f, 4> {
-  if (NORM == 0u) { return array<vec2f, 4>(vec2f(0.0, 1.0), vec2f(0.0, 1.0), vec2f(0.0, 1.0), vec2f(0.0, 1.0)); }
-  let copies = f32(SUBGROUP / 8u);
-  let t = subgroupAdd(total) / copies;
-  let s = subgroupAdd(squares) / copies;
-  return array<vec2f, 4>(
-    statistics_of(vec2f(t.x, s.x)), statistics_of(vec2f(t.y, s.y)), statistics_of(vec2f(t.z, s.z)), statistics_of(vec2f(t.w, s.w)),
-  );
-}
+// What two lanes have seen of each of four rows.
+fn of_rows(seen: f32) -> vec4f { return rows_at(seen, 0u) + rows_at(seen, 1u); }
 
-fn store_rows(m: u32, n0: u32, n1: u32, s0: vec4f, s1: vec4f, statistics: array<vec2f, 4>) {
-  var of_row = statistics;
+// Output of the lane's i-th column.
+fn output_of(first: u32, lane: u32, i: u32) -> u32 { return first + select(i, i % 2u, GATED) * SUBGROUP + lane; }
+
+// The row of W behind the lane's i-th column. Columns past the end repeat the last one and are not stored.
+fn row_of(first: u32, lane: u32, i: u32) -> u32 { return min(output_of(first, lane, i), N - 1u) + select(0u, N, GATED && i >= 2u); }
+
+// One output of four rows. `totals` and `squares`: Σ x and Σ x² of each.
+fn store_rows(m: u32, n: u32, values: vec4f, ups: vec4f, totals: vec4f, squares: vec4f) {
+  if (n >= N) { return; }
   for (var i = 0u; i < 4u; i++) {
-    let at = of_row[i];
-    if (GATED) {
-      if (n0 < N) { store_gated(m + i, n0, normalised(s0[i], n0, at), normalised(s1[i], n0, at)); }
-    } else {
-      if (n0 < N) { store(m + i, n0, normalised(s0[i], n0, at)); }
-      if (n1 < N) { store(m + i, n1, normalised(s1[i], n1, at)); }
-    }
+    let statistics = statistics_of(vec2f(totals[i], squares[i]));
+    let v = normalised(values[i], n, statistics);
+    if (GATED) { store_gated(m + i, n, v, normalised(ups[i], n, statistics)); } else { store(m + i, n, v, held(m + i, n)); }
   }
 }
 
 @compute @workgroup_size(SUBGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let m = group.y * ROWS;
-  let n0 = group.x * select(2u, 1u, GATED) * SUBGROUP + lane;
-  let n1 = select(n0 + SUBGROUP, n0, GATED);
-  // Columns past the end repeat the last one and are not stored.
-  let row0 = min(n0, N - 1u);
-  let row1 = select(min(n1, N - 1u), N + row0, GATED);
-  let k_lane = lane % 8u;
-  let gain_at = gain_start(n0 - lane) * 4u;
-  // Σ x and Σ x² of rows 0–3 and 4–7.
-  var total = vec4f();
-  var total_more = vec4f();
-  var squares = vec4f();
-  var squares_more = vec4f();
+  let first = group.x * select(4u, 2u, GATED) * SUBGROUP;
+  let row0 = row_of(first, lane, 0u);
+  let row1 = row_of(first, lane, 1u);
+  let row2 = row_of(first, lane, 2u);
+  let row3 = row_of(first, lane, 3u);
+  let half = lane % 2u;
+  let x_at = ((m + lane % 8u / 2u) * X_STRIDE + X_FIRST) / 4u + half;
+  let gain_at = gain_start(first) * 4u + lane % 8u;
+  // Σ x and Σ x² of this lane's share of its row, of the first four rows and of the others.
+  var total = vec2f();
+  var squares = vec2f();
   for (var k = 0u; k < K / 8u; k++) {
-    let at = m * X_STRIDE + X_FIRST + k * 8u + k_lane;
-    var a = vec4f(x[at], x[at + X_STRIDE], x[at + 2u * X_STRIDE], x[at + 3u * X_STRIDE]);
+    var a = x[x_at + k * 2u];
     var b = vec4f();
-    if (ROWS > 4u) { b = vec4f(x[at + 4u * X_STRIDE], x[at + 5u * X_STRIDE], x[at + 6u * X_STRIDE], x[at + 7u * X_STRIDE]); }
+    if (ROWS > 4u) { b = x[x_at + X_STRIDE + k * 2u]; }
     if (NORM != 0u) {
-      let g = gain1(gain_at + k * 8u + k_lane);
-      total += a;
-      squares = fma(a, a, squares);
-      a *= g;
-      total_more += b;
-      squares_more = fma(b, b, squares_more);
-      b *= g;
+      total += vec2f(dot(a, vec4f(1.0)), dot(b, vec4f(1.0)));
+      squares += vec2f(dot(a, a), dot(b, b));
+      let g = gain1(gain_at + k * 8u);
+      let lo = vec4f(subgroupBroadcast(g, 0u), subgroupBroadcast(g, 1u), subgroupBroadcast(g, 2u), subgroupBroadcast(g, 3u));
+      let hi = vec4f(subgroupBroadcast(g, 4u), subgroupBroadcast(g, 5u), subgroupBroadcast(g, 6u), subgroupBroadcast(g, 7u));
+      let gains = select(lo, hi, half == 1u);
+      a *= gains;
+      b *= gains;
     }
     let w0 = weight8(row0, k);
     let w1 = weight8(row1, k);
-    add(subgroupBroadcast(a, 0u), subgroupBroadcast(b, 0u), w0.lo.x, w1.lo.x);
-    add(subgroupBroadcast(a, 1u), subgroupBroadcast(b, 1u), w0.lo.y, w1.lo.y);
-    add(subgroupBroadcast(a, 2u), subgroupBroadcast(b, 2u), w0.lo.z, w1.lo.z);
-    add(subgroupBroadcast(a, 3u), subgroupBroadcast(b, 3u), w0.lo.w, w1.lo.w);
-    add(subgroupBroadcast(a, 4u), subgroupBroadcast(b, 4u), w0.hi.x, w1.hi.x);
-    add(subgroupBroadcast(a, 5u), subgroupBroadcast(b, 5u), w0.hi.y, w1.hi.y);
-    add(subgroupBroadcast(a, 6u), subgroupBroadcast(b, 6u), w0.hi.z, w1.hi.z);
-    add(subgroupBroadcast(a, 7u), subgroupBroadcast(b, 7u), w0.hi.w, w1.hi.w);
+    let w2 = weight8(row2, k);
+    let w3 = weight8(row3, k);
+    add(a.x, b.x, 0u, vec4f(w0.lo.x, w1.lo.x, w2.lo.x, w3.lo.x));
+    add(a.y, b.y, 0u, vec4f(w0.lo.y, w1.lo.y, w2.lo.y, w3.lo.y));
+    add(a.z, b.z, 0u, vec4f(w0.lo.z, w1.lo.z, w2.lo.z, w3.lo.z));
+    add(a.w, b.w, 0u, vec4f(w0.lo.w, w1.lo.w, w2.lo.w, w3.lo.w));
+    add(a.x, b.x, 1u, vec4f(w0.hi.x, w1.hi.x, w2.hi.x, w3.hi.x));
+    add(a.y, b.y, 1u, vec4f(w0.hi.y, w1.hi.y, w2.hi.y, w3.hi.y));
+    add(a.z, b.z, 1u, vec4f(w0.hi.z, w1.hi.z, w2.hi.z, w3.hi.z));
+    add(a.w, b.w, 1u, vec4f(w0.hi.w, w1.hi.w, w2.hi.w, w3.hi.w));
   }
-  store_rows(m, n0, n1, sum0, sum1, statistics_of_rows(total, squares));
-  if (ROWS > 4u) { store_rows(m + 4u, n0, n1, sum0_more, sum1_more, statistics_of_rows(total_more, squares_more)); }
+  let totals = of_rows(total.x);
+  let squared = of_rows(squares.x);
+  store_rows(m, output_of(first, lane, 0u), sum0, sum2, totals, squared);
+  store_rows(m, output_of(first, lane, 1u), sum1, sum3, totals, squared);
+  if (!GATED) {
+    store_rows(m, output_of(first, lane, 2u), sum2, sum2, totals, squared);
+    store_rows(m, output_of(first, lane, 3u), sum3, sum3, totals, squared);
+  }
+  if (ROWS == 4u) { return; }
+  let totals_more = of_rows(total.y);
+  let squared_more = of_rows(squares.y);
+  store_rows(m + 4u, output_of(first, lane, 0u), more0, more2, totals_more, squared_more);
+  store_rows(m + 4u, output_of(first, lane, 1u), more1, more3, totals_more, squared_more);
+  if (GATED) { return; }
+  store_rows(m + 4u, output_of(first, lane, 2u), more2, more2, totals_more, squared_more);
+  store_rows(m + 4u, output_of(first, lane, 3u), more3, more3, totals_more, squared_more);
 }

@@ -1,81 +1,166 @@
-// Y = X Wᵀ for several rows through workgroup memory: the product for GPUs. A workgroup of 16 × 16 invocations makes a tile of
-// 64 × 64; each invocation holds 4 × 4 sums, and 16 steps of k at a time are staged for all. X: [M, K], W: [N, K], Y: [M, N].
-// With NORM each row of X is normalised on the way (kernels/input/norm.wgsl): the four invocations that stage a row see all of it.
+// Y = X Wᵀ for many rows through workgroup memory: the product for GPUs without matrix units, or before those were checked. A workgroup
+// makes a tile of TILE_M × TILE_N, each invocation THREAD_M (4 or 8) × 8 of it. DEPTH steps of k at a time are staged for all, k by k,
+// as vec4 of four rows; the next stage is loaded into registers while this one is used, and goes into the other of two buffers where
+// there is room for them (BUFFERS). X: [M, K], W: [N, K], Y: [M, N]. With NORM each row of X is normalised on the way
+// (kernels/input/norm.wgsl): the invocations that stage a row see all of it.
 //
-// GATED: W stacks `gate` over `up` (N rows each). Of an invocation's four columns two are outputs of `gate` and two the same of `up`.
+// GATED: W stacks `gate` over `up` (N rows each). Half of a tile's columns are outputs of `gate`, the other half the same of `up`, and
+// so are an invocation's.
 @group(0) @binding(0) var<storage, read> x: array<vec4f>;
 
-const TILE = 64u;
-const DEPTH = 16u; // k per stage
-var<workgroup> x_tile: array<f32, 1024>; // [DEPTH][TILE] rows of X
-var<workgroup> w_tile: array<f32, 1024>; // [DEPTH][TILE] rows of W, which are columns of Y
-var<workgroup> moments: array<vec2f, 256>; // [TILE][4]: what each staging invocation has seen of its row
+const ACROSS = TILE_N / 8u; // invocations along a row of the tile
+const WORKGROUP = ACROSS * (TILE_M / THREAD_M);
+const STEPS = (K + DEPTH - 1u) / DEPTH;
+// What an invocation stages: blocks of four rows of X by four k, and of four rows of W by eight k.
+const X_BLOCKS = TILE_M / 4u * (DEPTH / 4u);
+const W_BLOCKS = TILE_N / 4u * (DEPTH / 8u);
+const X_EACH = (X_BLOCKS + WORKGROUP - 1u) / WORKGROUP;
+const W_EACH = (W_BLOCKS + WORKGROUP - 1u) / WORKGROUP;
+// vec4 from one k to the next; one of padding, or all of a block's stores would fall into one bank.
+const X_LINE = TILE_M / 4u + 1u;
+const W_LINE = TILE_N / 4u + 1u;
+var<workgroup> x_tile: array<vec4f, BUFFERS * DEPTH * X_LINE>;
+var<workgroup> w_tile: array<vec4f, BUFFERS * DEPTH * W_LINE>;
+
+// The next stage on its way, and Σ x and Σ x² of the four rows of each block.
+var<private> x_next: array<vec4f, X_EACH * 4u>;
+var<private> w_next: array<Weights8, W_EACH * 4u>;
+var<private> total: array<vec4f, X_EACH>;
+var<private> squares: array<vec4f, X_EACH>;
 
 // Row of W behind column `c` of the tile. Columns past the end repeat the last one and are not stored.
 fn weight_row(tile: u32, c: u32) -> u32 {
-  if (GATED) { return min(tile * 32u + c / 4u * 2u + c % 2u, N - 1u) + select(0u, N, c % 4u >= 2u); }
-  return min(tile * TILE + c, N - 1u);
+  if (GATED) { return min(tile * (TILE_N / 2u) + c % (TILE_N / 2u), N - 1u) + select(0u, N, c >= TILE_N / 2u); }
+  return min(tile * TILE_N + c, N - 1u);
 }
 
-@compute @workgroup_size(16, 16)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u, @builtin(local_invocation_index) index: u32) {
-  var sum: array<vec4f, 4>; // [row] of four columns each
-  let load_row = index / 4u; // 0..63: the row of X and the column of Y that this invocation stages
-  let load_k = index % 4u * 4u; // which four of the sixteen k
-  let m = group.y * TILE;
-  let x_row = min(m + load_row, M - 1u);
-  let w_row = weight_row(group.x, load_row);
-  var seen = vec2f(); // Σ x, Σ x²
-  let gain_at = gain_start(group.x * select(TILE, TILE / 2u, GATED));
-  for (var k = 0u; k < K; k += DEPTH) {
-    var a = vec4f();
-    var b = vec4f();
-    if (k + load_k < K) { // K is a multiple of 8, not always of 16
-      a = x[(x_row * X_STRIDE + X_FIRST + k + load_k) / 4u];
-      if (NORM != 0u) {
-        seen += vec2f(dot(a, vec4f(1.0)), dot(a, a));
-        a *= gain4(gain_at + (k + load_k) / 4u);
-      }
-      let w = weight8(w_row, (k + load_k) / 8u);
-      b = select(w.lo, w.hi, load_k % 8u == 4u);
-    }
-    workgroupBarrier();
+fn load(group: vec2u, index: u32, gain_at: u32, k: u32) {
+  for (var e = 0u; e < X_EACH; e++) {
+    let block = index + e * WORKGROUP;
+    let at = k + block % (DEPTH / 4u) * 4u;
+    let inside = block < X_BLOCKS && at < K; // K is a multiple of 8, not always of DEPTH
+    var gain = vec4f(1.0);
+    if (NORM != 0u && inside) { gain = gain4(gain_at + at / 4u); }
     for (var i = 0u; i < 4u; i++) {
-      x_tile[(load_k + i) * TILE + load_row] = a[i];
-      w_tile[(load_k + i) * TILE + load_row] = b[i];
-    }
-    workgroupBarrier();
-    for (var i = 0u; i < DEPTH; i++) {
-      let r = i * TILE + local.y * 4u;
-      let c = i * TILE + local.x * 4u;
-      let columns = vec4f(w_tile[c], w_tile[c + 1u], w_tile[c + 2u], w_tile[c + 3u]);
-      sum[0] = fma(vec4f(x_tile[r]), columns, sum[0]);
-      sum[1] = fma(vec4f(x_tile[r + 1u]), columns, sum[1]);
-      sum[2] = fma(vec4f(x_tile[r + 2u]), columns, sum[2]);
-      sum[3] = fma(vec4f(x_tile[r + 3u]), columns, sum[3]);
+      var a = vec4f();
+      if (inside) { a = x[(min(group.y * TILE_M + block / (DEPTH / 4u) * 4u + i, M - 1u) * X_STRIDE + X_FIRST + at) / 4u]; }
+      if (NORM != 0u) {
+        total[e][i] += dot(a, vec4f(1.0));
+        squares[e][i] += dot(a, a);
+      }
+      x_next[e * 4u + i] = a * gain;
     }
   }
-  if (NORM != 0u) {
-    moments[index] = seen; // index = row of the tile · 4 + which quarter
-    workgroupBarrier();
-  }
-  for (var i = 0u; i < 4u; i++) {
-    let row = m + local.y * 4u + i;
-    if (row >= M) { return; }
-    var statistics = vec2f(0.0, 1.0);
-    if (NORM != 0u) {
-      let at = (local.y * 4u + i) * 4u;
-      statistics = statistics_of(moments[at] + moments[at + 1u] + moments[at + 2u] + moments[at + 3u]);
+  for (var e = 0u; e < W_EACH; e++) {
+    let block = index + e * WORKGROUP;
+    let at = k + block % (DEPTH / 8u) * 8u;
+    for (var i = 0u; i < 4u; i++) {
+      var w = Weights8();
+      if (block < W_BLOCKS && at < K) { w = weight8(weight_row(group.x, block / (DEPTH / 8u) * 4u + i), at / 8u); }
+      w_next[e * 4u + i] = w;
     }
-    if (GATED) {
-      let n = group.x * 32u + local.x * 2u;
-      if (n < N) { store_gated(row, n, normalised(sum[i].x, n, statistics), normalised(sum[i].z, n, statistics)); }
-      if (n + 1u < N) { store_gated(row, n + 1u, normalised(sum[i].y, n + 1u, statistics), normalised(sum[i].w, n + 1u, statistics)); }
-    } else {
-      for (var j = 0u; j < 4u; j++) {
-        let n = group.x * TILE + local.x * 4u + j;
-        if (n < N) { store(row, n, normalised(sum[i][j], n, statistics)); }
+  }
+}
+
+fn stage(index: u32, buffer: u32) {
+  for (var e = 0u; e < X_EACH; e++) {
+    let block = index + e * WORKGROUP;
+    if (block < X_BLOCKS) {
+      let at = (buffer * DEPTH + block % (DEPTH / 4u) * 4u) * X_LINE + block / (DEPTH / 4u);
+      let rows = transpose(mat4x4f(x_next[e * 4u], x_next[e * 4u + 1u], x_next[e * 4u + 2u], x_next[e * 4u + 3u]));
+      for (var i = 0u; i < 4u; i++) { x_tile[at + i * X_LINE] = rows[i]; }
+    }
+  }
+  for (var e = 0u; e < W_EACH; e++) {
+    let block = index + e * WORKGROUP;
+    if (block < W_BLOCKS) {
+      let at = (buffer * DEPTH + block % (DEPTH / 8u) * 8u) * W_LINE + block / (DEPTH / 8u);
+      let lo = transpose(mat4x4f(w_next[e * 4u].lo, w_next[e * 4u + 1u].lo, w_next[e * 4u + 2u].lo, w_next[e * 4u + 3u].lo));
+      let hi = transpose(mat4x4f(w_next[e * 4u].hi, w_next[e * 4u + 1u].hi, w_next[e * 4u + 2u].hi, w_next[e * 4u + 3u].hi));
+      for (var i = 0u; i < 4u; i++) {
+        w_tile[at + i * W_LINE] = lo[i];
+        w_tile[at + (4u + i) * W_LINE] = hi[i];
       }
     }
   }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) index: u32) {
+  let tx = index % ACROSS;
+  let ty = index / ACROSS;
+  var sum = array<vec4f, 2u * THREAD_M>(); // of each row, two times four columns, half a tile apart
+  let gain_at = gain_start(group.x * select(TILE_N, TILE_N / 2u, GATED));
+  for (var step = 0u; step <= STEPS; step++) { // loads the step's stage, and uses the one before
+    if (step < STEPS) { load(group.xy, index, gain_at, step * DEPTH); }
+    if (step > 0u) {
+      let staged = (step - 1u) % BUFFERS * DEPTH;
+      // Pairs of k: unrolled whole, this loop takes software adapters seconds to compile.
+      let end = min(DEPTH, K - (step - 1u) * DEPTH);
+      for (var k = 0u; k < end; k += 2u) {
+        for (var j = 0u; j < 2u; j++) {
+          let w = (staged + k + j) * W_LINE + tx;
+          let columns = w_tile[w];
+          let others = w_tile[w + ACROSS];
+          for (var quad = 0u; quad < THREAD_M / 4u; quad++) {
+            let rows = x_tile[(staged + k + j) * X_LINE + quad * (TILE_M / 8u) + ty];
+            for (var i = 0u; i < 4u; i++) {
+              sum[quad * 8u + i * 2u] = fma(vec4f(rows[i]), columns, sum[quad * 8u + i * 2u]);
+              sum[quad * 8u + i * 2u + 1u] = fma(vec4f(rows[i]), others, sum[quad * 8u + i * 2u + 1u]);
+            }
+          }
+        }
+      }
+    }
+    if (BUFFERS == 1u) { workgroupBarrier(); }
+    if (step < STEPS) { stage(index, step % BUFFERS); }
+    workgroupBarrier();
+  }
+  if (NORM != 0u) { // what each block has seen of its four rows; the tile is not needed any more
+    for (var e = 0u; e < X_EACH; e++) {
+      let block = index + e * WORKGROUP;
+      if (block < X_BLOCKS) {
+        x_tile[block * 2u] = total[e];
+        x_tile[block * 2u + 1u] = squares[e];
+      }
+    }
+    workgroupBarrier();
+  }
+  for (var quad = 0u; quad < THREAD_M / 4u; quad++) {
+    var rows_total = vec4f();
+    var rows_squares = vec4f();
+    if (NORM != 0u) {
+      for (var i = 0u; i < DEPTH / 4u; i++) {
+        let block = (quad * (TILE_M / 8u) + ty) * (DEPTH / 4u) + i;
+        rows_total += x_tile[block * 2u];
+        rows_squares += x_tile[block * 2u + 1u];
+      }
+    }
+    for (var i = 0u; i < 4u; i++) {
+      let row = group.y * TILE_M + quad * (TILE_M / 2u) + ty * 4u + i;
+      if (row >= M) { return; }
+      let statistics = statistics_of(vec2f(rows_total[i], rows_squares[i]));
+      store_row(row, group.x, tx, sum[quad * 8u + i * 2u], sum[quad * 8u + i * 2u + 1u], statistics);
+    }
+  }
+}
+
+// Two times four columns of a row. How many there are is left open to the compiler: unrolled for every row, the stores are most of the
+// kernel's text.
+fn store_row(row: u32, tile: u32, tx: u32, columns: vec4f, others: vec4f, statistics: vec2f) {
+  let n = tile * select(TILE_N, TILE_N / 2u, GATED) + tx * 4u;
+  let count = min(4u, N - min(n, N));
+  if (GATED) {
+    for (var j = 0u; j < count; j++) { store_gated(row, n + j, normalised(columns[j], n + j, statistics), normalised(others[j], n + j, statistics)); }
+    return;
+  }
+  store_four(row, n, count, columns, statistics);
+  let far = n + TILE_N / 2u;
+  store_four(row, far, min(4u, N - min(far, N)), others, statistics);
+}
+
+fn store_four(row: u32, n: u32, count: u32, values: vec4f, statistics: vec2f) {
+  var before = vec4f();
+  if (RESIDUAL) { before = vec4f(held(row, min(n, N - 1u)), held(row, min(n + 1u, N - 1u)), held(row, min(n + 2u, N - 1u)), held(row, min(n + 3u, N - 1u))); }
+  for (var j = 0u; j < count; j++) { store(row, n + j, normalised(values[j], n + j, statistics), before[j]); }
 }

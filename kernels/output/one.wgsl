@@ -1,7 +1,10 @@
 // All outputs go to `y`, whose rows have Y_STRIDE values; this dispatch owns the columns from Y_FIRST.
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 
-fn write(m: u32, n: u32, v: f32) {
-  let at = m * Y_STRIDE + Y_FIRST + n;
-  if (RESIDUAL) { y[at] += v; } else { y[at] = v; }
+// What the product is added to.
+fn held(m: u32, n: u32) -> f32 {
+  if (RESIDUAL) { return y[m * Y_STRIDE + Y_FIRST + n]; }
+  return 0.0;
 }
+
+fn write(m: u32, n: u32, v: f32) { y[m * Y_STRIDE + Y_FIRST + n] = v; }

@@ -1,0 +1,205 @@
+/**
+ * The timed search: which variant of the matrix product is fastest on this device for the shapes of a model. It runs only when asked. A
+ * candidate is first checked against the scalar twin on the very device and buffers it is then timed on; one that is wrong, or does not
+ * compile, is never timed. Weights rotate over more memory than the last-level cache holds, or the search would measure the cache.
+ */
+
+import type { FloatDtype } from "../engine/dtype.ts";
+import type { Gpu } from "../engine/gpu.ts";
+import { Recorder, submit, type Recording } from "../engine/recorder.ts";
+import { linear } from "./linear.ts";
+import { candidates, chooseVariant, shapeKey, staticVariant, traitsOf, tunedVariants, type LinearShape, type Variant } from "./linear_variants.ts";
+import { check, TuningBuffers } from "./tune_check.ts";
+import { readTuning, writeTuning, type Tuned } from "./tuning_cache.ts";
+
+export interface TuneShape extends LinearShape { readonly format: FloatDtype }
+
+export interface TuneOptions {
+  /** Milliseconds for the whole search, counted from its start; at most 2,000 on a software adapter. Default 30,000. */
+  readonly budgetMs?: number;
+  /** Bytes of the device's last-level cache. Default 64 MiB, which is more than any GPU of today has per die. */
+  readonly cacheBytes?: number;
+  /** Where winners are kept between runs; null keeps them for this Gpu only. Default: the user's cache folder. */
+  readonly folder?: string | null;
+  /** What is tried for a shape. Default: every variant that fits, the static rule's choice first. */
+  readonly candidates?: (shape: TuneShape) => readonly Variant[];
+  /** Makes the product; tests put a wrong one in its place. */
+  readonly launch?: typeof linear;
+}
+
+export interface ShapeResult {
+  readonly shape: TuneShape;
+  /** Null when not one candidate was right, or the time was over before the first. */
+  readonly winner: Variant | null;
+  readonly ms: number | null;
+  /** Of the variant that the rules choose, where it was timed. */
+  readonly staticMs: number | null;
+  readonly timed: number;
+  /** Candidates that were wrong or did not run, and why. */
+  readonly rejected: readonly { readonly variant: Variant; readonly reason: string }[];
+  /** The time was over before every candidate had its turn. */
+  readonly cutShort: boolean;
+}
+
+export interface TuneReport {
+  readonly results: readonly ShapeResult[];
+  /** How time was taken. */
+  readonly clock: "timestamps" | "wall";
+  readonly seconds: number;
+  /** The file with the winners, or null. */
+  readonly file: string | null;
+}
+
+const SOFTWARE_BUDGET = 2_000;
+const DISPATCHES = 20;
+const REPEATS = 3;
+
+/** Take the winners of earlier searches on this device into use; times nothing. Returns how many, and why some are not used. */
+export async function loadTuning(gpu: Gpu, folder?: string): Promise<{ readonly count: number; readonly note: string | null }> {
+  const { tuned, note } = await readTuning(gpu, folder);
+  const variants = tunedVariants(gpu);
+  for (const { shape, variant } of tuned) variants.set(shapeKey(shape), variant);
+  return { count: tuned.length, note };
+}
+
+/**
+ * Time the variants of each shape, take the fastest right ones into use for this Gpu and keep them. A recording made before goes on as
+ * it was. Throws what the device reports: a latched error, its loss, out of memory.
+ */
+export async function tune(gpu: Gpu, shapes: readonly TuneShape[], options: TuneOptions = {}): Promise<TuneReport> {
+  const { cacheBytes = 64 << 20, folder, budgetMs = 30_000, launch = linear } = options;
+  const start = performance.now();
+  const deadline = start + (gpu.adapter.software ? Math.min(budgetMs, SOFTWARE_BUDGET) : budgetMs);
+  const distinct = [...new Map(shapes.map((shape) => [shapeKey(shape), shape])).values()];
+  const clock = new Clock(gpu);
+  const results: ShapeResult[] = [];
+  try {
+    for (const [i, shape] of distinct.entries()) {
+      // What one shape leaves of its share, the others have.
+      const share = performance.now() + (deadline - performance.now()) / (distinct.length - i);
+      const variants = options.candidates?.(shape) ?? inOrder(gpu, shape);
+      results.push(performance.now() < deadline ? await search(gpu, shape, { variants, launch, cacheBytes, deadline: share, clock }) : untried(shape));
+    }
+  } finally {
+    clock.close();
+  }
+  const found = results.flatMap(({ shape, winner, ms }): Tuned[] => (winner === null ? [] : [{ shape, variant: winner, ms: ms! }]));
+  const inUse = tunedVariants(gpu);
+  for (const { shape, variant } of found) inUse.set(shapeKey(shape), variant);
+  const file = folder === null || found.length === 0 ? null : await writeTuning(gpu, found, folder);
+  return { results, clock: clock.kind, seconds: (performance.now() - start) / 1000, file };
+}
+
+const untried = (shape: TuneShape): ShapeResult => ({ shape, winner: null, ms: null, staticMs: null, timed: 0, rejected: [], cutShort: true });
+
+/** The variant in use and the rule's own first, so that even a search cut short compares with them; the others evenly spread. */
+function inOrder(gpu: Gpu, shape: TuneShape): Variant[] {
+  const traits = traitsOf(gpu);
+  const room = TuningBuffers.roomFor(gpu, shape);
+  const first = [staticVariant(shape, traits, room), chooseVariant(gpu, shape, room)];
+  const others = candidates(shape, traits);
+  // A stride that shares no factor with the count visits all, and neighbours differ in every axis: a short search sees a bit of everything.
+  const stride = [7, 11, 13, 17].find((step) => others.length % step !== 0) ?? 1;
+  const spread = others.map((_, i) => others[(i * stride) % others.length]!);
+  return [...new Map([...first, ...spread].map((variant) => [JSON.stringify(variant), variant])).values()];
+}
+
+interface SearchOptions {
+  readonly variants: readonly Variant[];
+  readonly launch: typeof linear;
+  readonly cacheBytes: number;
+  readonly deadline: number;
+  readonly clock: Clock;
+}
+
+async function search(gpu: Gpu, shape: TuneShape, { variants, launch, cacheBytes, deadline, clock }: SearchOptions): Promise<ShapeResult> {
+  const buffers = await TuningBuffers.create(gpu, shape, cacheBytes);
+  const rejected: { variant: Variant; reason: string }[] = [];
+  const rule = JSON.stringify(staticVariant(shape, traitsOf(gpu), buffers.room));
+  let [winner, ms, staticMs, timed]: [Variant | null, number, number | null, number] = [null, Infinity, null, 0];
+  let cutShort = false;
+  try {
+    for (const variant of variants) {
+      if (performance.now() >= deadline) {
+        cutShort = true;
+        break;
+      }
+      let recording: Recording;
+      try {
+        const recorder = new Recorder(gpu);
+        for (let i = 0; i < Math.max(DISPATCHES, buffers.weights.length); i++) {
+          launch(recorder, buffers.operands(i), { rows: shape.rows, variant });
+        }
+        recording = await recorder.finish(`tune ${shapeKey(shape)}`);
+      } catch (error) {
+        gpu.check(); // the device's own errors are nobody's candidate's
+        rejected.push({ variant, reason: String((error as Error).message) });
+        continue;
+      }
+      const fault = await check(gpu, buffers, recording, variant.kernel === "matmul_matrix");
+      if (fault !== null) {
+        rejected.push({ variant, reason: fault });
+        continue;
+      }
+      const best = await clock.time(recording, buffers.rows, ms, deadline);
+      timed++;
+      if (JSON.stringify(variant) === rule) staticMs = best;
+      if (best < ms) [winner, ms] = [variant, best];
+    }
+  } finally {
+    buffers.close();
+  }
+  return { shape, winner, ms: winner === null ? null : ms, staticMs, timed, rejected, cutShort };
+}
+
+/** Milliseconds of one dispatch: by the GPU's timestamps where it has them, else by the wall clock. */
+class Clock {
+  readonly kind: "timestamps" | "wall";
+  readonly #gpu: Gpu;
+  readonly #queries: GPUQuerySet | null;
+
+  constructor(gpu: Gpu) {
+    this.#gpu = gpu;
+    // A software adapter's timestamps are the wall clock anyway.
+    this.kind = gpu.device.features.has("timestamp-query") && !gpu.adapter.software ? "timestamps" : "wall";
+    this.#queries = this.kind === "timestamps" ? gpu.device.createQuerySet({ type: "timestamp", count: 2 }) : null;
+  }
+
+  close(): void { this.#queries?.destroy(); }
+
+  /** The least of three runs; a candidate that is twice as slow as `best` has had its chance after one. */
+  async time(recording: Recording, rows: number, best: number, deadline: number): Promise<number> {
+    let least = Infinity;
+    for (let run = 0; run < REPEATS; run++) {
+      const ms = (this.#queries === null ? await this.#wall(recording, rows) : await this.#stamped(recording, rows, this.#queries)) / recording.dispatches;
+      least = Math.min(least, ms);
+      if (least > 2 * best || performance.now() > deadline) break;
+    }
+    return least;
+  }
+
+  async #wall(recording: Recording, rows: number): Promise<number> {
+    const start = performance.now();
+    submit(this.#gpu, recording, { rows, tiles: 0 });
+    await this.#gpu.sync();
+    return performance.now() - start;
+  }
+
+  async #stamped(recording: Recording, rows: number, querySet: GPUQuerySet): Promise<number> {
+    const { device } = this.#gpu;
+    const buffer = await this.#gpu.createBuffer("staging", 16, "timestamps", GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC);
+    try {
+      const encoder = device.createCommandEncoder({ label: "tune" });
+      const pass = encoder.beginComputePass({ timestampWrites: { querySet, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 } });
+      recording.encode(pass, { rows, tiles: 0 });
+      pass.end();
+      encoder.resolveQuerySet(querySet, 0, 2, buffer, 0);
+      device.queue.submit([encoder.finish()]);
+      const bytes = await this.#gpu.read({ buffer, offset: 0, shape: [4], dtype: "u32", label: "timestamps" });
+      const [begin, end] = new BigUint64Array(bytes.buffer, bytes.byteOffset, 2);
+      return Number(end! - begin!) / 1e6;
+    } finally {
+      this.#gpu.destroyBuffer(buffer);
+    }
+  }
+}

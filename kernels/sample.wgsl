@@ -1,56 +1,24 @@
 // The next token of every sampled row; one workgroup per sample. Temperature 0 takes the most likely token, ties to the lowest index.
-// Else tokens outside top-k and top-p are left out and one of the rest is drawn by the Gumbel-max trick (Maddison et al. 2014):
+// Else tokens outside top-k, top-p and min-p are left out and one of the rest is drawn by the Gumbel-max trick (Maddison et al. 2014):
 // argmax of logit / T + Gumbel noise is a draw from the softmax. Noise is a hash of (seed, position, token), so a sequence's text
-// does not depend on what else is in the batch. Top-k and top-p are thresholds on the logit, found exactly by bisection on its bits:
-// the least t with count(≥ t) ≥ k, then the least set whose mass reaches p of what top-k left. Equal logits stay or go together.
-// A row with a NaN or infinite logit yields NO_TOKEN.
+// does not depend on what else is in the batch. Each filter is a limit on the distance below the best logit, that of top-k and top-p
+// found exactly by bisection on its bits: the least t within which there are k tokens, then the least t within which the mass reaches p
+// of what top-k left; min-p's is −ln(minP), given. Equal logits stay or go together.
+// `logit` is a slot (logit_plain.wgsl, logit_adjusted.wgsl): all of this goes by what it makes of the raw logits. A row with a NaN or
+// infinite raw logit, or with every token forbidden, yields NO_TOKEN.
 @group(0) @binding(0) var<storage, read> logits: array<f32>; // [samples, VOCAB]
 @group(0) @binding(1) var<storage, read> sampling: array<Sampling>; // [samples]
 @group(0) @binding(2) var<storage, read_write> sampled: array<u32>; // [RING, BATCH_ROWS]
 
-struct Sampling { temperature: f32, top_p: f32, top_k: u32, seed: u32 }
-
-const NO_TOKEN = 0xffffffffu;
-const LOWEST = -3.4e38;
-const SUBGROUPS = WORKGROUP / SUBGROUP;
-var<workgroup> shared_value: array<f32, SUBGROUPS>;
-var<workgroup> shared_index: array<u32, SUBGROUPS>;
-
-struct Best { value: f32, index: u32 }
-
-// Greatest value of the workgroup, ties to the lowest index.
-fn best_of_all(own: Best, local: u32) -> Best {
-  var best = Best(subgroupMax(own.value), 0u);
-  best.index = subgroupMin(select(NO_TOKEN, own.index, own.value == best.value));
-  if (SUBGROUPS == 1u) { return best; }
-  workgroupBarrier();
-  if (local % SUBGROUP == 0u) {
-    shared_value[local / SUBGROUP] = best.value;
-    shared_index[local / SUBGROUP] = best.index;
-  }
-  workgroupBarrier();
-  for (var i = 0u; i < SUBGROUPS; i++) {
-    let value = shared_value[i];
-    if (value > best.value || (value == best.value && shared_index[i] < best.index)) { best = Best(value, shared_index[i]); }
-  }
-  return best;
-}
-
-// Sum over the workgroup in a fixed order.
-fn total(value: f32, local: u32) -> f32 {
-  let own = subgroupAdd(value);
-  if (SUBGROUPS == 1u) { return own; }
-  workgroupBarrier();
-  if (local % SUBGROUP == 0u) { shared_value[local / SUBGROUP] = own; }
-  workgroupBarrier();
-  var sum = 0.0;
-  for (var i = 0u; i < SUBGROUPS; i++) { sum += shared_value[i]; }
-  return sum;
+struct Sampling {
+  temperature: f32, top_p: f32, top_k: u32, seed: u32,
+  min_p_limit: u32, repetition: f32, presence: f32, frequency: f32,
+  logprobs: u32, unused_a: u32, unused_b: u32, unused_c: u32,
 }
 
 // Distance below the best logit in units of the temperature, as bits: for numbers ≥ 0 the order of bits is the order of values.
 fn distance(row: u32, token: u32, best: f32, temperature: f32) -> u32 {
-  return bitcast<u32>(abs((best - logits[row * VOCAB + token]) / temperature));
+  return bitcast<u32>(abs((best - logit(logits[row * VOCAB + token], token)) / temperature));
 }
 
 // How many tokens, or how much exp(−distance), lie within `limit`.
@@ -95,11 +63,13 @@ fn gumbel(bits: u32) -> f32 {
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
   let row = group.y;
   let want = sampling[row];
+  open_row(row);
   var own = Best(LOWEST, NO_TOKEN);
   var broken = 0.0;
   for (var token = local; token < VOCAB; token += WORKGROUP) {
-    let value = logits[row * VOCAB + token];
-    if ((bitcast<u32>(value) & 0x7f800000u) == 0x7f800000u) { broken += 1.0; }
+    let raw = logits[row * VOCAB + token];
+    if ((bitcast<u32>(raw) & 0x7f800000u) == 0x7f800000u) { broken += 1.0; }
+    let value = logit(raw, token);
     if (value > own.value) { own = Best(value, token); }
   }
   var best = best_of_all(own, local);
@@ -114,6 +84,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
       let mass = within(row, limit, greatest, want.temperature, false, local);
       limit = least_limit(row, limit, want.top_p * mass, greatest, want.temperature, false, local);
     }
+    limit = min(limit, want.min_p_limit);
     let position = row_position(sample_row(row)) + 1u; // of the token being drawn
     own = Best(LOWEST, NO_TOKEN);
     for (var t = local; t < VOCAB; t += WORKGROUP) {
@@ -123,8 +94,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
     }
     token = best_of_all(own, local).index;
   }
-  if (total(broken, local) > 0.0) { token = NO_TOKEN; }
-  if (local == 0u) {
+  if (total(broken, local) > 0.0 || best.index == NO_TOKEN) { token = NO_TOKEN; }
+  if (local == 0u) { // which knows the token, so every lane has read its logits and counts
+    if (token != NO_TOKEN) { count_chosen(token); }
     sampled[batch[0] % RING * BATCH_ROWS + row] = token;
     if (FEEDBACK) { next_row(sample_row(row), min(token, VOCAB - 1u)); }
   }

@@ -8,86 +8,23 @@ import * as assert from "uvu/assert";
 import type { Gpu } from "../../engine/gpu.ts";
 import { batchWords, layOutBatch } from "../../kernels/batch.ts";
 import * as twin from "../../kernels/reference/sample.ts";
-import { NO_TOKEN, packSampling, sample, type SamplingParams } from "../../kernels/sample.ts";
+import { NO_TOKEN, packSampling, sample, SAMPLING_WORDS, type SamplingParams } from "../../kernels/sample.ts";
 import { dispatch, near, numbers, openFamilies, put, release, takeU32, uniform } from "../support/gpu.ts";
+import { checkDistribution, draw, drawsOf, softmax } from "../support/sampling.ts";
 
 const GREEDY: SamplingParams = { temperature: 0, topP: 1, topK: 0, seed: 0 };
 
 const gpus = await openFamilies();
 test.after(() => gpus.forEach((gpu) => gpu.close()));
 
-interface Drawing {
-  readonly logits: Float32Array;
-  readonly params: readonly SamplingParams[];
-  readonly positions: readonly number[];
-  readonly vocab: number;
-}
-
-/** Rows a batch has room for: the same in all tests, so that they share pipelines. */
-const CAPACITY = 20_000;
-
-/** Draw for each row of logits; `positions` are those of the rows, one before the token drawn. */
-async function draw(gpu: Gpu, { logits, params, positions, vocab }: Drawing): Promise<Uint32Array> {
-  const count = params.length;
-  const rows = positions.map((position, sequence) => ({ id: 0, position, sequence, offset: 0 }));
-  const words = layOutBatch(CAPACITY, rows, 1, rows.map((_, i) => i)).words;
-  const batch = { tensor: await put(gpu, [batchWords(CAPACITY)], words, "u32"), rows: CAPACITY };
-  const tensors = {
-    logits: await put(gpu, [count, vocab], logits), sampling: await put(gpu, [count, 4], packSampling(params, count), "u32"),
-    sampled: await put(gpu, [1, CAPACITY], new Uint32Array(CAPACITY).fill(123_456), "u32", "sampled"),
-  };
-  await dispatch(gpu, (recorder) => sample(recorder, { ...tensors, batch }, { feedback: false }), { rows: count });
-  const tokens = await takeU32(gpu, tensors.sampled);
-  assert.ok(tokens.subarray(count).every((token) => token === 123_456), "samples past the step");
-  near(await takeU32(gpu, batch.tensor), words, {}, "the batch, without feedback");
-  release(gpu, batch.tensor, ...Object.values(tensors));
-  return tokens.subarray(0, count);
-}
-
-/** What a χ² of `freedom` degrees exceeds once in ten thousand times (Wilson and Hilferty 1931; 3.719 is that quantile of a normal). */
-function chiSquareBound(freedom: number): number {
-  return freedom * (1 - 2 / (9 * freedom) + 3.719 * Math.sqrt(2 / (9 * freedom))) ** 3;
-}
-
-/** Softmax of logits / temperature over the tokens that top-k, then top-p leave. Written from the definition, by sorting probabilities. */
-function softmax(logits: readonly number[], { temperature, topK, topP }: SamplingParams): number[] {
-  const order = logits.map((_, token) => token).sort((a, b) => logits[b]! - logits[a]!).slice(0, topK > 0 ? topK : logits.length);
-  const weight = (token: number): number => Math.exp((logits[token]! - logits[order[0]!]!) / temperature);
-  const mass = order.reduce((sum, token) => sum + weight(token), 0);
-  let before = 0;
-  const kept = order.filter((token) => {
-    const keep = before < topP;
-    before += weight(token) / mass;
-    return keep;
-  });
-  const left = kept.reduce((sum, token) => sum + weight(token), 0);
-  return logits.map((_, token) => (kept.includes(token) ? weight(token) / left : 0));
-}
-
 const TWELVE = [1.5, -0.3, 2.1, 0.4, 0.9, -1.2, 1.1, 0.2, -0.7, 1.9, 0.6, -0.1];
-/**
- * The GPU family waits at barriers, and a software adapter takes a hundred times as long to run and seconds to compile it: there it gets
- * fewer draws and vocabularies.
- */
-const drawsOf = ({ family, adapter }: Gpu): number => (family === "gpu" && adapter.software ? 2_000 : CAPACITY);
+/** Fewer where one costs seconds. */
 const vocabulariesOf = ({ family, adapter }: Gpu): number[] => (family === "gpu" && adapter.software ? [12, 5003] : [1, 12, 300, 5003]);
 const DISTRIBUTIONS: readonly (Omit<SamplingParams, "seed"> & { readonly kept: number })[] = [
   { temperature: 1, topK: 0, topP: 1, kept: 12 }, { temperature: 0.7, topK: 5, topP: 1, kept: 5 },
   { temperature: 1.3, topK: 0, topP: 0.7, kept: 5 }, { temperature: 0.9, topK: 8, topP: 0.8, kept: 5 },
+  { temperature: 1.2, topK: 0, topP: 1, minP: 0.3, kept: 5 }, { temperature: 1.1, topK: 9, topP: 0.95, minP: 0.2, kept: 7 },
 ];
-
-function checkDistribution(tokens: Uint32Array, params: SamplingParams, kept: number): void {
-  const expected = softmax(TWELVE, params);
-  assert.is(expected.filter((p) => p > 0).length, kept);
-  const counts = TWELVE.map((_, token) => tokens.reduce((count, drawn) => count + Number(drawn === token), 0));
-  assert.is(counts.reduce((a, b) => a + b), tokens.length);
-  let chiSquare = 0;
-  expected.forEach((p, token) => {
-    if (p === 0) assert.is(counts[token], 0, `token ${token} is cut off`);
-    else chiSquare += (counts[token]! - p * tokens.length) ** 2 / (p * tokens.length);
-  });
-  assert.ok(chiSquare < chiSquareBound(kept - 1), `χ² = ${chiSquare} of ${kept - 1} degrees, at most ${chiSquareBound(kept - 1)}`);
-}
 
 for (const gpu of gpus) {
   const draws = drawsOf(gpu);
@@ -103,11 +40,11 @@ for (const gpu of gpus) {
       near(tokens, top.map((tied, row) => (row === 0 ? 0 : Math.min(...tied))), {}, "greedy");
     });
 
-    test(`sample, ${gpu.family}: the twin's token for every temperature, top-k, top-p and seed, vocabulary ${vocab}`, async () => {
+    test(`sample, ${gpu.family}: the twin's token for every temperature, top-k, top-p, min-p and seed, vocabulary ${vocab}`, async () => {
       const random = uniform(vocab);
       const params = Array.from({ length: 240 }, (_, i) => ({
         temperature: [0.1, 0.7, 1, 2.5][i % 4]!, topK: [0, 1, 3, 50, 100_000][i % 5]!,
-        topP: [1, 0.9, 0.5, 0.01][Math.floor(i / 4) % 4]!, seed: Math.floor(random() * 2 ** 32),
+        topP: [1, 0.9, 0.5, 0.01][Math.floor(i / 4) % 4]!, minP: [0, 0.02, 0.4][i % 3]!, seed: Math.floor(random() * 2 ** 32),
       }));
       const positions = params.map(() => Math.floor(random() * 5000));
       const logits = numbers(params.length * vocab, vocab + 1, 2);
@@ -150,19 +87,33 @@ for (const gpu of gpus) {
   });
 
   for (const { kept, ...each } of DISTRIBUTIONS) {
-    const { temperature, topK, topP } = each;
-    test(`sample, ${gpu.family}: ${draws} positions follow the softmax, temperature ${temperature}, top-k ${topK}, top-p ${topP}`, async () => {
-      const params = { temperature, topK, topP, seed: 1234 };
+    test(`sample, ${gpu.family}: ${draws} positions follow the softmax, ${JSON.stringify(each)}`, async () => {
+      const params = { ...each, seed: 1234 };
       const positions = Array.from({ length: draws }, (_, i) => i);
       const logits = Float32Array.from({ length: draws * 12 }, (_, i) => TWELVE[i % 12]!);
-      checkDistribution(await draw(gpu, { logits, params: positions.map(() => params), positions, vocab: 12 }), params, kept);
+      const expected = softmax(TWELVE, params);
+      assert.is(expected.filter((p) => p > 0).length, kept);
+      checkDistribution(await draw(gpu, { logits, params: positions.map(() => params), positions, vocab: 12 }), expected);
     });
   }
 
   test(`sample, ${gpu.family}: ${draws} seeds at one position follow the softmax too`, async () => {
     const params = Array.from({ length: draws }, (_, seed) => ({ temperature: 1, topP: 1, topK: 0, seed }));
     const logits = Float32Array.from({ length: draws * 12 }, (_, i) => TWELVE[i % 12]!);
-    checkDistribution(await draw(gpu, { logits, params, positions: params.map(() => 77), vocab: 12 }), params[0]!, 12);
+    checkDistribution(await draw(gpu, { logits, params, positions: params.map(() => 77), vocab: 12 }), softmax(TWELVE, params[0]!));
+  });
+
+  test(`sample, ${gpu.family}: min-p is exact at its edges: 1 keeps what ties with the best, and a token on the edge stays`, async () => {
+    const ulp = 2 ** -22; // of numbers from 2 to 4
+    const rows = [
+      { logits: [0, 3, 3 - ulp, 3, 2, -9, 3, 2.5, 1, 0, 0, 0], minP: 1, kept: [1, 3, 6] },
+      { logits: [0, 3, 3, 2, 2 - ulp, 2, -9, 1, 1, 0, 0, 0], minP: Math.exp(-1), kept: [1, 2, 3, 5] },
+    ];
+    for (const { logits, minP, kept } of rows) {
+      const params = Array.from({ length: 400 }, (_, seed) => ({ temperature: 1, topP: 1, topK: 0, minP, seed }));
+      const tokens = await draw(gpu, { logits: Float32Array.from(params.flatMap(() => logits)), params, positions: params.map(() => 3), vocab: 12 });
+      assert.equal([...new Set(tokens)].sort((a, b) => a - b), kept);
+    }
   });
 
   test(`sample, ${gpu.family}: a draw depends on its logits, seed and position, not on its place in the batch`, async () => {
@@ -187,7 +138,7 @@ for (const gpu of gpus) {
     logits[2 * vocab + 3] = NaN; // the last sample: its row goes on with some token of the vocabulary, and the host is told
     const batch = { tensor: await put(gpu, [batchWords(rows)], words, "u32"), rows };
     const tensors = {
-      logits: await put(gpu, [4, vocab], logits), sampling: await put(gpu, [4, 4], packSampling(params, 4), "u32"),
+      logits: await put(gpu, [4, vocab], logits), sampling: await put(gpu, [4, SAMPLING_WORDS], packSampling(params, 4), "u32"),
       sampled: await put(gpu, [ring, rows], Array.from({ length: ring * rows }, (_, i) => 1000 + i), "u32", "sampled"),
     };
     await dispatch(gpu, (recorder) => sample(recorder, { ...tensors, batch }, { feedback: true }), { rows: samples.length });

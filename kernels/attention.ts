@@ -5,6 +5,7 @@
  */
 
 import { f32, wgsl, type Consts, type WgslFile } from "../engine/kernel.ts";
+import type { Gpu } from "../engine/gpu.ts";
 import type { Recorder } from "../engine/recorder.ts";
 import { match } from "../engine/shape.ts";
 import type { Tensor } from "../engine/tensor.ts";
@@ -16,9 +17,13 @@ const ATTENTION = file("./attention.wgsl");
 const GATHER = file("./gather.wgsl");
 const ADVANCE = file("./advance.wgsl");
 const ROTATE = file("./rotate.wgsl");
+const SPLIT = file("./splits.wgsl");
+const NO_SPLITS = file("./no_splits.wgsl");
+const MERGE_SPLITS = file("./merge_splits.wgsl");
 const QUERY_READ = file("./query_read.wgsl");
 const QUERY_ROTATE = file("./query_rotate.wgsl");
-const TABLES = file("./kv/tables.wgsl");
+/** `kv_entry`, which finds an entry of the cache, for each layout. */
+const LAYOUTS = { paged: file("./kv/paged.wgsl"), contiguous: file("./kv/contiguous.wgsl") } as const;
 const POOLS_READ = file("./kv/pools_read.wgsl");
 const POOLS_WRITE = file("./kv/pools_write.wgsl");
 const HEAD_NORM = file("./head_norm.wgsl");
@@ -30,10 +35,11 @@ export const KV_SLOTS = { f32: file("./kv/f32.wgsl"), f16: file("./kv/f16.wgsl")
 /** What a kernel needs to find an entry of the cache. */
 export interface KvView {
   readonly format: keyof typeof KV_SLOTS;
+  readonly layout: keyof typeof LAYOUTS;
   /** [entries, headDim], all layers, heads and sequences in one pool. */
   readonly kPool: Tensor;
   readonly vPool: Tensor;
-  /** u32 [sequences, layers, kvHeads, tableBlocks] and [sequences, layers, kvHeads]. */
+  /** u32 [sequences, layers, kvHeads, tableBlocks] (contiguous: one word, the first entry) and [sequences, layers, kvHeads]. */
   readonly tables: Tensor;
   readonly lengths: Tensor;
   /** u32 [layers, 64]: the number of each layer at the start of its row, so that a kernel is told its layer by a view. */
@@ -54,7 +60,7 @@ export interface QkvLayout {
   readonly v: { readonly first: number; readonly step: number };
 }
 
-/** The resources of `kernels/kv/tables.wgsl` for one layer. */
+/** The resources of `kernels/kv/paged.wgsl` for one layer; those of contiguous.wgsl are the same. */
 function viewTensors({ kPool, vPool, tables, lengths, layerNumbers }: KvView, layer: number): Record<string, Tensor> {
   return { k_pool: kPool, v_pool: vPool, tables, lengths, layer: { ...layerNumbers, offset: layerNumbers.offset + layer * 256, shape: [1] } };
 }
@@ -96,7 +102,7 @@ export function append(
   match("append", { q: [q, "M", shape.heads * shape.headDim] });
   const { slots, consts, tensors } = rotation(recorder, projection, shape);
   recorder.run({
-    source: APPEND, slots: [...slots, KV_SLOTS[view.format], TABLES, ...BATCH_READ], consts: { ...consts, ...viewConsts(view), ...batchConsts(batch) },
+    source: APPEND, slots: [...slots, KV_SLOTS[view.format], LAYOUTS[view.layout], ...BATCH_READ], consts: { ...consts, ...viewConsts(view), ...batchConsts(batch) },
   }, { ...tensors, q, ...viewTensors(view, layer), batch: batch.tensor }, shape.heads + shape.kvHeads, { rowsPer: 1 });
 }
 
@@ -127,20 +133,67 @@ export function attention(
 ): void {
   match("attention", { q: [q, "M", shape.heads * shape.headDim], out: [out, "M", "columns"] });
   recorder.run({
-    source: ATTENTION, slots: [QUERY_READ, POOLS_READ, KV_SLOTS[view.format], TABLES, ...BATCH_READ],
-    consts: { ...attentionConsts(recorder, out, shape, tileRows), ...viewConsts(view), ...batchConsts(batch) },
+    source: ATTENTION, slots: [QUERY_READ, NO_SPLITS, POOLS_READ, KV_SLOTS[view.format], LAYOUTS[view.layout], ...BATCH_READ],
+    consts: { SPLITS: 1, ...attentionConsts(recorder, out, shape, tileRows), ...viewConsts(view), ...batchConsts(batch) },
   }, { q, out, ...viewTensors(view, layer), batch: batch.tensor }, shape.kvHeads, "tiles");
 }
 
-/** `append` and `attention` in one, for batches in which no two rows are of the same sequence. */
+/** Keys of a row for each split of it, and the most workgroups that share a KV head: numbers that a kernel family was given, not measured here. */
+const SPLITTING = {
+  // A core runs a workgroup. Four KV heads keep the cores of a small machine busy; a split costs a dispatch more.
+  software: { keys: 512, workgroups: 4 },
+  // Two workgroups for each of the 132 multiprocessors of an H100 or H200.
+  gpu: { keys: 256, workgroups: 264 },
+} as const;
+
+/** How a decode step shares the keys of long rows among workgroups: rows of up to `keys` keys are not split. */
+export interface Splits {
+  readonly count: number;
+  readonly keys: number;
+  /** f32, as `partialsShape` says, for as many rows as a step may have. */
+  readonly partials: Tensor;
+}
+
+/**
+ * How often rows of up to `maxModelLen` keys are split at most, fixed by the shape so that results do not depend on the batch; 1: never. And
+ * up to how many keys a row stays whole.
+ */
+export function decodeSplits({ family }: Gpu, { kvHeads }: AttentionShape, maxModelLen: number): { readonly count: number; readonly keys: number } {
+  const { keys, workgroups } = SPLITTING[family];
+  return { count: Math.max(1, Math.min(Math.floor(workgroups / kvHeads), Math.ceil(maxModelLen / keys))), keys };
+}
+
+/** What `count` splits of `rows` rows leave for the merge. */
+export function partialsShape({ heads, headDim }: AttentionShape, rows: number, count: number): readonly [number, number, number, number] {
+  return [rows, heads, count, headDim + 4];
+}
+
+/**
+ * `append` and `attention` in one, for batches in which no two rows are of the same sequence. With `splits` the keys of long rows are shared
+ * among workgroups, whose results a second dispatch merges in index order.
+ */
 export function appendAndAttend(
-  recorder: Recorder, { projection, out, view, batch }: { projection: Projection; out: Tensor; view: KvView; batch: Batch }, shape: AttentionShape, layer: number,
+  recorder: Recorder, { projection, out, view, batch, splits }: { projection: Projection; out: Tensor; view: KvView; batch: Batch; splits?: Splits | null },
+  shape: AttentionShape, layer: number,
 ): void {
   const { slots, consts, tensors } = rotation(recorder, projection, shape);
+  const common = { ...attentionConsts(recorder, out, shape, 1), ...viewConsts(view), ...batchConsts(batch) };
+  const cache = viewTensors(view, layer);
+  if (splits === null || splits === undefined) {
+    recorder.run({
+      source: ATTENTION, slots: [QUERY_ROTATE, NO_SPLITS, ...slots, KV_SLOTS[view.format], LAYOUTS[view.layout], ...BATCH_READ], consts: { ...consts, ...common, SPLITS: 1 },
+    }, { ...tensors, out, ...cache, batch: batch.tensor }, shape.kvHeads, "tiles");
+    return;
+  }
+  const { count, keys, partials } = splits;
+  match("appendAndAttend", { partials: [partials, "rows", shape.heads, count, shape.headDim + 4] });
+  const split = { ...common, SPLITS: count, SPLIT_KEYS: keys };
   recorder.run({
-    source: ATTENTION, slots: [QUERY_ROTATE, ...slots, KV_SLOTS[view.format], TABLES, ...BATCH_READ],
-    consts: { ...consts, ...attentionConsts(recorder, out, shape, 1), ...viewConsts(view), ...batchConsts(batch) },
-  }, { ...tensors, out, ...viewTensors(view, layer), batch: batch.tensor }, shape.kvHeads, "tiles");
+    source: ATTENTION, slots: [QUERY_ROTATE, SPLIT, ...slots, KV_SLOTS[view.format], LAYOUTS[view.layout], ...BATCH_READ], consts: { ...consts, ...split },
+  }, { ...tensors, out, partials, ...cache, batch: batch.tensor }, shape.kvHeads * count, "tiles");
+  const { tables, lengths, layer: layerNumber } = cache as { tables: Tensor; lengths: Tensor; layer: Tensor };
+  recorder.run({ source: MERGE_SPLITS, slots: [SPLIT, LAYOUTS[view.layout], ...BATCH_READ], consts: split },
+    { out, partials, tables, lengths, layer: layerNumber, batch: batch.tensor }, shape.heads, { rowsPer: 1 });
 }
 
 /** Entries that one dispatch copies at most: a grid has no more than 65,535 workgroups, and views of `moves` stay aligned. */

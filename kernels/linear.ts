@@ -3,7 +3,7 @@
  * shape and device (linear_variants.ts). The weight format is a slot (kernels/formats), so no kernel knows it.
  */
 
-import { DTYPE_BYTES } from "../engine/dtype.ts";
+import { DTYPE_BYTES, type FloatDtype } from "../engine/dtype.ts";
 import type { Consts, WgslFile } from "../engine/kernel.ts";
 import { f32, wgsl } from "../engine/kernel.ts";
 import type { Gpu } from "../engine/gpu.ts";
@@ -104,7 +104,7 @@ export function linear(recorder: Recorder, { x, weight, bias, norm, y, second }:
     throw new Error(`linear: a gated product takes no bias, activation, residual or LayerNorm (${weight.parts[0]!.tensor.label})`);
   }
   for (const part of weight.parts) {
-    const shape: LinearShape = { rows, N: part.rows, K, gated: weight.gated, normed: norm !== undefined, format: part.tensor.dtype };
+    const shape: LinearShape = { rows, N: part.rows, K, gated: weight.gated, normed: norm !== undefined, format: part.tensor.dtype as FloatDtype };
     const SPLIT = Math.min(Math.max(0, split - part.first), part.rows);
     const parting = second && SPLIT > 0 && SPLIT < part.rows ? SPLIT : undefined;
     const variant = options.variant ?? chooseVariant(recorder.gpu, shape, M!, parting);
@@ -116,7 +116,7 @@ export function linear(recorder: Recorder, { x, weight, bias, norm, y, second }:
       NORM: norm === undefined ? 0 : norm.kind === "rms" ? 1 : 2, EPS: f32(norm?.eps ?? 0), ...own,
     };
     const slots = [
-      WEIGHT_SLOTS[part.tensor.dtype as keyof typeof WEIGHT_SLOTS], bias === undefined ? NO_BIAS : BIAS, ...STORE, second ? TWO_OUTPUTS : ONE_OUTPUT,
+      WEIGHT_SLOTS[shape.format], bias === undefined ? NO_BIAS : BIAS, ...STORE, second ? TWO_OUTPUTS : ONE_OUTPUT,
       INPUT_NORM, norm === undefined ? NO_GAIN : scalarGain ? GAIN_SCALAR : GAIN, norm?.kind === "layer" ? WEIGHT_GAIN : NO_WEIGHT_GAIN, ...units,
     ];
     recorder.run({ source, slots, consts, enables }, {

@@ -4,6 +4,7 @@
  * never chosen.
  */
 
+import type { FloatDtype } from "../engine/dtype.ts";
 import type { Gpu, KernelFamily } from "../engine/gpu.ts";
 import { SUBGROUP_MATRIX, wgsl, type Consts, type WgslFile } from "../engine/kernel.ts";
 import type { GridY } from "../engine/recorder.ts";
@@ -32,7 +33,7 @@ export interface LinearShape {
   readonly K: number;
   readonly gated: boolean;
   readonly normed: boolean;
-  readonly format: string;
+  readonly format: FloatDtype;
 }
 
 /** Lanes along K; `rows` rows of W per subgroup, for `batch` rows of X. `splitK` subgroups share a row, `unroll` loads go ahead. */
@@ -219,6 +220,12 @@ export function shapeKey({ rows, N, K, gated, normed, format }: LinearShape): st
 }
 
 const tuned = new WeakMap<Gpu, Map<string, Variant>>();
+const asked = new WeakMap<Gpu, Map<string, LinearShape>>();
+
+/** Every shape that a variant was chosen for on this device: what a search should look at. */
+export function askedShapes(gpu: Gpu): readonly LinearShape[] {
+  return [...asked.get(gpu)?.values() ?? []];
+}
 
 /** Winners of a timed search on this very device, by `shapeKey`. `linear` takes them before its rules. */
 export function tunedVariants(gpu: Gpu): Map<string, Variant> {
@@ -229,7 +236,9 @@ export function tunedVariants(gpu: Gpu): Map<string, Variant> {
 
 /** What `linear` uses: the winner of a search where there is one that fits, else the rule. */
 export function chooseVariant(gpu: Gpu, shape: LinearShape, M: number, split?: number): Variant {
-  const traits = traitsOf(gpu);
-  const winner = tuned.get(gpu)?.get(shapeKey(shape));
+  const traits = traitsOf(gpu), key = shapeKey(shape);
+  if (!asked.has(gpu)) asked.set(gpu, new Map());
+  asked.get(gpu)!.set(key, shape);
+  const winner = tuned.get(gpu)?.get(key);
   return winner !== undefined && fits(winner, shape, traits, split) ? winner : staticVariant(shape, traits, M, split);
 }

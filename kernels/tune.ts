@@ -4,7 +4,6 @@
  * compile, is never timed. Weights rotate over more memory than the last-level cache holds, or the search would measure the cache.
  */
 
-import type { FloatDtype } from "../engine/dtype.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { Recorder, submit, type Recording } from "../engine/recorder.ts";
 import { linear } from "./linear.ts";
@@ -12,23 +11,21 @@ import { candidates, chooseVariant, shapeKey, staticVariant, traitsOf, tunedVari
 import { check, TuningBuffers } from "./tune_check.ts";
 import { readTuning, writeTuning, type Tuned } from "./tuning_cache.ts";
 
-export interface TuneShape extends LinearShape { readonly format: FloatDtype }
-
 export interface TuneOptions {
-  /** Milliseconds for the whole search, counted from its start; at most 2,000 on a software adapter. Default 30,000. */
+  /** Milliseconds for the whole search, counted from its start. Default 30,000, on a software adapter 2,000. */
   readonly budgetMs?: number;
   /** Bytes of the device's last-level cache. Default 64 MiB, which is more than any GPU of today has per die. */
   readonly cacheBytes?: number;
   /** Where winners are kept between runs; null keeps them for this Gpu only. Default: the user's cache folder. */
   readonly folder?: string | null;
   /** What is tried for a shape. Default: every variant that fits, the static rule's choice first. */
-  readonly candidates?: (shape: TuneShape) => readonly Variant[];
+  readonly candidates?: (shape: LinearShape) => readonly Variant[];
   /** Makes the product; tests put a wrong one in its place. */
   readonly launch?: typeof linear;
 }
 
 export interface ShapeResult {
-  readonly shape: TuneShape;
+  readonly shape: LinearShape;
   /** Null when not one candidate was right, or the time was over before the first. */
   readonly winner: Variant | null;
   readonly ms: number | null;
@@ -66,10 +63,10 @@ export async function loadTuning(gpu: Gpu, folder?: string): Promise<{ readonly 
  * Time the variants of each shape, take the fastest right ones into use for this Gpu and keep them. A recording made before goes on as
  * it was. Throws what the device reports: a latched error, its loss, out of memory.
  */
-export async function tune(gpu: Gpu, shapes: readonly TuneShape[], options: TuneOptions = {}): Promise<TuneReport> {
-  const { cacheBytes = 64 << 20, folder, budgetMs = 30_000, launch = linear } = options;
+export async function tune(gpu: Gpu, shapes: readonly LinearShape[], options: TuneOptions = {}): Promise<TuneReport> {
+  const { cacheBytes = 64 << 20, folder, budgetMs = gpu.adapter.software ? SOFTWARE_BUDGET : 30_000, launch = linear } = options;
   const start = performance.now();
-  const deadline = start + (gpu.adapter.software ? Math.min(budgetMs, SOFTWARE_BUDGET) : budgetMs);
+  const deadline = start + budgetMs;
   const distinct = [...new Map(shapes.map((shape) => [shapeKey(shape), shape])).values()];
   const clock = new Clock(gpu);
   const results: ShapeResult[] = [];
@@ -90,10 +87,10 @@ export async function tune(gpu: Gpu, shapes: readonly TuneShape[], options: Tune
   return { results, clock: clock.kind, seconds: (performance.now() - start) / 1000, file };
 }
 
-const untried = (shape: TuneShape): ShapeResult => ({ shape, winner: null, ms: null, staticMs: null, timed: 0, rejected: [], cutShort: true });
+const untried = (shape: LinearShape): ShapeResult => ({ shape, winner: null, ms: null, staticMs: null, timed: 0, rejected: [], cutShort: true });
 
 /** The variant in use and the rule's own first, so that even a search cut short compares with them; the others evenly spread. */
-function inOrder(gpu: Gpu, shape: TuneShape): Variant[] {
+function inOrder(gpu: Gpu, shape: LinearShape): Variant[] {
   const traits = traitsOf(gpu);
   const room = TuningBuffers.roomFor(gpu, shape);
   const first = [staticVariant(shape, traits, room), chooseVariant(gpu, shape, room)];
@@ -112,7 +109,7 @@ interface SearchOptions {
   readonly clock: Clock;
 }
 
-async function search(gpu: Gpu, shape: TuneShape, { variants, launch, cacheBytes, deadline, clock }: SearchOptions): Promise<ShapeResult> {
+async function search(gpu: Gpu, shape: LinearShape, { variants, launch, cacheBytes, deadline, clock }: SearchOptions): Promise<ShapeResult> {
   const buffers = await TuningBuffers.create(gpu, shape, cacheBytes);
   const rejected: { variant: Variant; reason: string }[] = [];
   const rule = JSON.stringify(staticVariant(shape, traitsOf(gpu), buffers.room));

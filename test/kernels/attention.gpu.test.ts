@@ -1,6 +1,7 @@
 /**
  * attention (for prefill tiles) and appendAndAttend (for decode rows) against their twins: every KV format, head size and group,
- * sequences of different lengths in one batch, heads of different lengths, permuted blocks; and paged = contiguous, bit for bit.
+ * sequences of different lengths in one batch, heads of different lengths, permuted blocks; paged = contiguous, bit for bit; and long rows
+ * split among workgroups.
  */
 
 import { test } from "uvu";
@@ -8,7 +9,7 @@ import * as assert from "uvu/assert";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Recorder } from "../../engine/recorder.ts";
 import type { Tensor } from "../../engine/tensor.ts";
-import { appendAndAttend, attention, prefillTileRows, type AttentionShape } from "../../kernels/attention.ts";
+import { appendAndAttend, attention, decodeSplits, partialsShape, prefillTileRows, type AttentionShape } from "../../kernels/attention.ts";
 import { batchWords, layOutBatch, type Batch, type BatchRow } from "../../kernels/batch.ts";
 import * as twin from "../../kernels/reference/attention.ts";
 import { cosSinOf, nearPools, neoxLayout, qwenLayout, testCache, type TestCache } from "../support/cache.ts";
@@ -19,7 +20,9 @@ const CASES: readonly Sizes[] = [
   { step: "decode", headDim: 8, group: 1, format: "f32", contiguous: true },
   { step: "decode", headDim: 16, group: 7, format: "bf16", headNorm: true, contiguous: true },
   { step: "decode", headDim: 64, group: 2, format: "f16" }, { step: "decode", headDim: 64, group: 4, format: "bf16", headNorm: true },
-  { step: "decode", headDim: 80, group: 1, format: "f16" }, { step: "decode", headDim: 128, group: 7, format: "f16" },
+  { step: "decode", headDim: 80, group: 1, format: "f16" }, { step: "long", headDim: 16, group: 2, format: "f32", splits: 3 },
+  { step: "long", headDim: 64, group: 7, format: "f16", splits: 5, contiguous: true }, { step: "long", headDim: 8, group: 1, format: "bf16", headNorm: true, splits: 2 },
+  { step: "decode", headDim: 128, group: 7, format: "f16" },
   { step: "prefill", headDim: 8, group: 4, format: "bf16" }, { step: "prefill", headDim: 16, group: 2, format: "f32", contiguous: true },
   { step: "prefill", headDim: 64, group: 1, format: "f16" }, { step: "prefill", headDim: 64, group: 7, format: "f32" },
   { step: "prefill", headDim: 80, group: 1, format: "bf16" }, { step: "prefill", headDim: 128, group: 2, format: "bf16" },
@@ -30,6 +33,8 @@ const KV_HEADS = 2;
 const STEPS = {
   // Rows see 1, 15, 16, 17 and 255 entries, some heads fewer.
   decode: [[[0, 0], 1], [[14, 3], 1], [[15, 15], 1], [[16, 20], 1], [[254, 47], 1]],
+  // Around the ends of splits of 64 keys; the second head is short where the first is long.
+  long: [[[62, 63], 1], [[64, 0], 1], [[126, 127], 1], [[128, 5], 1], [[255, 191], 1], [[0, 1], 1], [[254, 200], 1]],
   // From an empty cache across blocks; on from a cache, off the grid of tiles; a single row; one row more than a tile.
   prefill: [[[0, 0], 21], [[13, 30], 7], [[40, 5], 1], [[31, 31], 5]],
 } as const;
@@ -41,6 +46,7 @@ interface Sizes {
   readonly format: FloatFormat;
   readonly headNorm?: true;
   readonly contiguous?: true;
+  readonly splits?: number;
 }
 
 /** Rows of the buffers, and the layer attended to. */
@@ -66,22 +72,22 @@ async function batchOf(gpu: Gpu, rows: readonly BatchRow[], tileRows: number): P
 function cacheOf(gpu: Gpu, { headDim, group, format, step }: Sizes, blockSize: number, room: boolean): Promise<TestCache> {
   const perLayer = STEPS[step].map(([before, rows]) => ({ before, rows: room ? rows : 0 }));
   return testCache(gpu, {
-    format, layers: 2, kvHeads: KV_HEADS, headDim, blockSize, tableBlocks: Math.ceil(256 / blockSize), seed: headDim + group,
+    format, layers: 2, kvHeads: KV_HEADS, headDim, blockSize, tableBlocks: Math.ceil(256 / blockSize), contiguous: blockSize === 256, seed: headDim + group,
     lengths: Uint32Array.from(perLayer.flatMap(({ before }) => [0, 0, ...before])),
     owned: Uint32Array.from(perLayer.flatMap(({ before, rows }) => [0, 0, ...before.map((length) => length + rows)])),
   });
 }
 
-/** Run one step over a cache of blocks of `blockSize`: what the device and the twin made of it. */
+/** Run one step over a cache of blocks of `blockSize`, of 256 for a contiguous one: what the device and the twin made of it. */
 async function run(gpu: Gpu, sizes: Sizes, blockSize: number): Promise<Outcome> {
   const { headDim, group, step } = sizes;
   const rows = rowsOf(step);
   const shape = { heads: group * KV_HEADS, kvHeads: KV_HEADS, headDim };
   const width = shape.heads * headDim;
-  const columns = width + (step === "decode" ? 4 : 0); // rows of out may hold more than attention's
+  const columns = width + (step === "prefill" ? 0 : 4); // rows of out may hold more than attention's
   const untouched = numbers(CAPACITY * columns, 5);
   const out = await put(gpu, [CAPACITY, columns], untouched, "f32", "out");
-  const { q, cache } = await (step === "decode" ? decode : prefill)(gpu, sizes, shape, rows, blockSize, out);
+  const { q, cache } = await (step === "prefill" ? prefill : decode)(gpu, sizes, shape, rows, blockSize, out);
   const got = await takeF32(gpu, out);
   const ours = (_: number, i: number): boolean => i < rows.length * columns && i % columns < width;
   const others = (value: number, i: number): boolean => !ours(value, i);
@@ -116,14 +122,16 @@ async function decode(gpu: Gpu, sizes: Sizes, shape: AttentionShape, rows: reado
   const tensors = { qkv: await put(gpu, [CAPACITY, layout.width], values), cosSin: await put(gpu, [256, half, 2], cosSin) };
   const headNorm = weights && { weights: await put(gpu, [2, headDim], weights), eps: 1e-6 };
   const { batch, tiles } = await batchOf(gpu, rows, 1);
-  const operands = { projection: { ...tensors, layout, headNorm }, out, view: cache.view, batch };
+  const partials = sizes.splits === undefined ? null : await put(gpu, partialsShape(shape, CAPACITY, sizes.splits), null);
+  const splits = partials && { count: sizes.splits!, keys: 64, partials };
+  const operands = { projection: { ...tensors, layout, headNorm }, out, view: cache.view, batch, splits };
   await dispatch(gpu, (recorder) => appendAndAttend(recorder, operands, shape, LAYER), { rows: rows.length, tiles });
   const round = (value: number): number => rounded(value, sizes.format);
   const appended = { qkv: values, cosSin, half, rows, cache: cache.twin, round, ...(weights && { headNorm: { weights, eps: 1e-6 } }) };
   const q = twin.append(appended, shape, layout, LAYER);
   // Attend to what the device stored: a key that f32 rounds the other way is no fault of attention's.
   const stored = { ...cache.twin, ...await nearPools(gpu, cache, before) };
-  release(gpu, batch.tensor, ...Object.values(tensors), ...(headNorm ? [headNorm.weights] : []), ...cache.tensors);
+  release(gpu, batch.tensor, ...(partials ? [partials] : []), ...Object.values(tensors), ...(headNorm ? [headNorm.weights] : []), ...cache.tensors);
   return { q, cache: stored };
 }
 
@@ -135,10 +143,26 @@ for (const gpu of gpus) {
       const { out, expected, greatestValue } = await run(gpu, sizes, 16);
       // Weights are off by the error of a score (f32 sums of products up to a few hundred), and they weigh values up to the greatest.
       near(out, expected, { absolute: 1e-5 * greatestValue }, "attention", group * KV_HEADS * headDim);
+      if (step === "long") await shortRowsAreWhole(gpu, sizes, out);
       if (contiguous) near((await run(gpu, sizes, 256)).out, out, {}, "contiguous against paged", group * KV_HEADS * headDim);
     });
   }
 }
+
+/** Short rows beside long ones have the bits that the kernel without splits gives them. */
+async function shortRowsAreWhole(gpu: Gpu, { splits: _, ...whole }: Sizes, out: Float32Array): Promise<void> {
+  const width = whole.group * KV_HEADS * whole.headDim;
+  const unsplit = (await run(gpu, whole, 16)).out;
+  const short = STEPS.long.flatMap(([before], row) => (Math.max(...before) < 64 ? [row] : []));
+  assert.ok(short.length > 0);
+  for (const row of short) near(out.subarray(row * width, (row + 1) * width), unsplit.subarray(row * width, (row + 1) * width), {}, `row ${row}`, width);
+}
+
+test("how often rows are split: enough workgroups for the device, no split without keys, and never where heads suffice", () => {
+  const splits = (family: "software" | "gpu", kvHeads: number, maxModelLen: number) => decodeSplits({ family } as Gpu, { heads: kvHeads, kvHeads, headDim: 64 }, maxModelLen).count;
+  assert.equal([splits("software", 1, 4096), splits("software", 2, 4096), splits("software", 6, 4096), splits("software", 1, 600)], [4, 2, 1, 2]);
+  assert.equal([splits("gpu", 8, 32_768), splits("gpu", 8, 1024), splits("gpu", 300, 4096), splits("gpu", 2, 256)], [33, 4, 1, 1]);
+});
 
 test("attention: mistakes stop at the launch", async () => {
   const [gpu] = gpus as [Gpu];

@@ -108,7 +108,7 @@ test("variants do not fit where they would be wrong: a tile across two norms, f3
   const wide: Variant = { kernel: "matmul_tiled", m: 64, n: 128, depth: 16, thread: 8, buffers: 2 };
   assert.equal([64, 128, undefined].map((split) => fits(wide, normed, DEVICE, split)), [false, true, true]);
   const matrix: Variant = { kernel: "matmul_matrix", m: 64, n: 64, units: "subgroup" };
-  assert.equal(["f16", "bf16", "f32"].map((format) => fits(matrix, { ...normed, format }, DEVICE)), [true, true, false]);
+  assert.equal((["f16", "bf16", "f32"] as const).map((format) => fits(matrix, { ...normed, format }, DEVICE)), [true, true, false]);
   assert.not.ok(fits(matrix, normed, { ...DEVICE, matrices: false }));
   const four: Variant = { kernel: "matvec", rows: 4, workgroup: 128, unroll: 1, splitK: 1, batch: 4 };
   assert.equal((["one", "few", "several", "many"] as const).map((rows) => fits(four, shape(rows, 64, 64), DEVICE)), [false, true, false, false]);

@@ -10,8 +10,8 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { Gpu } from "../../engine/gpu.ts";
 import { linear } from "../../kernels/linear.ts";
-import { chooseVariant, shapeKey, staticVariant, traitsOf, tunedVariants, type Variant } from "../../kernels/linear_variants.ts";
-import { loadTuning, tune, type TuneShape } from "../../kernels/tune.ts";
+import { chooseVariant, shapeKey, staticVariant, traitsOf, tunedVariants, type LinearShape, type Variant } from "../../kernels/linear_variants.ts";
+import { loadTuning, tune } from "../../kernels/tune.ts";
 import { readTuning, tuningFile, tuningFolder, writeTuning } from "../../kernels/tuning_cache.ts";
 
 const gpu = await Gpu.open({ family: "software" });
@@ -22,8 +22,8 @@ test.after(async () => {
 });
 test.before.each(() => tunedVariants(gpu).clear());
 
-const ONE: TuneShape = { rows: "one", N: 72, K: 64, gated: true, normed: true, format: "f16" };
-const MANY: TuneShape = { rows: "many", N: 40, K: 64, gated: false, normed: false, format: "bf16" };
+const ONE: LinearShape = { rows: "one", N: 72, K: 64, gated: true, normed: true, format: "f16" };
+const MANY: LinearShape = { rows: "many", N: 40, K: 64, gated: false, normed: false, format: "bf16" };
 const [SINGLE, DOUBLE]: readonly Variant[] = [{ kernel: "matvec_broadcast", subgroups: 1 }, { kernel: "matvec_broadcast", subgroups: 2 }];
 const SMALL = { folder: null, cacheBytes: 1 << 12 } as const;
 

@@ -22,13 +22,15 @@ export interface CachePlan {
   /** Entries each table says it has. */
   readonly lengths: Uint32Array;
   readonly seed: number;
+  /** The kernels find entries by the first of each table; `tableBlocks` must be 1. */
+  readonly contiguous?: boolean;
 }
 
 export interface TestCache { readonly view: KvView; readonly twin: CacheTwin; readonly tensors: readonly Tensor[] }
 
 /** The i-th entry of a table holds the same numbers whatever the layout, so that layouts can be compared. */
 export async function testCache(gpu: Gpu, plan: CachePlan): Promise<TestCache> {
-  const { format, layers, kvHeads, headDim, blockSize, tableBlocks, owned, lengths, seed } = plan;
+  const { format, layers, kvHeads, headDim, blockSize, tableBlocks, owned, lengths, seed, contiguous = false } = plan;
   const count = owned.length;
   const blocks = count * tableBlocks + 3;
   const tables = Uint32Array.from(shuffled(blocks, seed).slice(0, count * tableBlocks));
@@ -47,10 +49,10 @@ export async function testCache(gpu: Gpu, plan: CachePlan): Promise<TestCache> {
   }
   const sequences = count / layers / kvHeads;
   const view: KvView = {
-    format, blockSize, tableBlocks, layers, kvHeads,
+    format, layout: contiguous ? "contiguous" : "paged", blockSize, tableBlocks, layers, kvHeads,
     kPool: await put(gpu, [blocks * blockSize, headDim], twin.kPool, format, "keys", "kv"),
     vPool: await put(gpu, [blocks * blockSize, headDim], twin.vPool, format, "values", "kv"),
-    tables: await put(gpu, [sequences, layers, kvHeads, tableBlocks], tables, "u32", "tables", "kv"),
+    tables: await put(gpu, [sequences, layers, kvHeads, tableBlocks], contiguous ? tables.map((block) => block * blockSize) : tables, "u32", "tables", "kv"),
     lengths: await put(gpu, [sequences, layers, kvHeads], lengths, "u32", "lengths", "kv"),
     layerNumbers: await put(gpu, [layers, 64], new Uint32Array(layers * 64).map((_, i) => Math.floor(i / 64)), "u32", "layers", "kv"),
   };

@@ -1,5 +1,4 @@
-// Where an entry of the cache lives: every (sequence, layer, KV head) has a table of blocks of BLOCK entries and a length.
-// With BLOCK = the longest sequence and one block per table this is the contiguous cache.
+// Where an entry of a paged cache lives: every (sequence, layer, KV head) has a table of blocks of BLOCK entries and a length.
 @group(0) @binding(6) var<storage, read> tables: array<u32>; // [sequences, LAYERS, KV_HEADS, TABLE]
 @group(0) @binding(7) var<storage, read> lengths: array<u32>; // [sequences, LAYERS, KV_HEADS], before this step
 @group(0) @binding(8) var<storage, read> layer: u32; // not a constant, so that all layers share one pipeline

@@ -1,0 +1,8 @@
+// Where an entry of a contiguous cache lives: every (sequence, layer, KV head) has one stretch, and its table is the stretch's first entry.
+@group(0) @binding(6) var<storage, read> tables: array<u32>; // [sequences, LAYERS, KV_HEADS]
+@group(0) @binding(7) var<storage, read> lengths: array<u32>; // [sequences, LAYERS, KV_HEADS], before this step
+@group(0) @binding(8) var<storage, read> layer: u32; // not a constant, so that all layers share one pipeline
+
+fn table_of(sequence: u32, head: u32) -> u32 { return (sequence * LAYERS + layer) * KV_HEADS + head; }
+
+fn kv_entry(table: u32, index: u32) -> u32 { return tables[table] + index; }

@@ -2,7 +2,7 @@
 
 export { LLM, type CacheStats, type Environment, type ModelSource } from "./models/llm.ts";
 export type {
-  FinishReason, GenerateOptions, GenerateResult, GenerateStats, KvFormat, KvLayout, LoadOptions, LoadProgress, MemoryBytes, MemoryReport, Timings, WeightFormat,
+  FinishReason, GenerateOptions, GenerateResult, GenerateStats, KvFormat, KvLayout, LoadOptions, LoadProgress, MemoryBytes, MemoryReport, Timings, TokenLogprobs, WeightFormat,
 } from "./models/options.ts";
 export type { ModelConfig } from "./models/config.ts";
 export type { TraceEvent } from "./engine/trace.ts";

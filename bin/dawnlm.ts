@@ -5,9 +5,9 @@
  */
 
 import { readFileSync } from "node:fs";
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { guardProcess, normaliseArgv, oneLine, reportFailure } from "../bench/core/cli.ts";
-import { addModelOptions } from "./model_options.ts";
+import { addModelOptions, parseNumber } from "./model_options.ts";
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
 let exitCode = 0;
@@ -25,6 +25,7 @@ addModelOptions(program.command("generate")
   .description("continue a prompt; the text goes to standard output as it is made")
   .argument("[prompt]", "the text to continue; - reads standard input, as does leaving it out in a pipe (one final newline is dropped)"))
   .option("--json", "print one JSON object at the end instead of the text")
+  .option("--logprobs <count>", "with --json: log-probabilities of each token and of this many likelier ones, 0 to 20", parseNumber)
   .action(async (prompt: string | undefined, flags) => {
     exitCode = await (await import("./commands/generate.ts")).generate(prompt, flags);
   });
@@ -32,6 +33,16 @@ addModelOptions(program.command("generate")
 addModelOptions(program.command("chat")
   .description("talk with a model through its chat template; /reset forgets the conversation, /exit leaves"))
   .action(async (flags) => { exitCode = await (await import("./commands/chat.ts")).chat(flags); });
+
+program.command("tune")
+  .description("time the variants of a model's matrix products on this device; later runs take the fastest by themselves")
+  .option("-m, --model <model>", "a folder, a bundled name, a Hugging Face id owner/name[@revision], or random:NAME", "tiny-neox")
+  .option("--revision <revision>", "commit, branch or tag of a Hugging Face model (default: main)")
+  .addOption(new Option("--weights <format>", "number format of the weights (default: as stored)").choices(["auto", "f32", "f16", "bf16"]))
+  .option("--adapter <name>", "auto, software, an index of `dawnlm doctor`, or part of an adapter's name (default: auto)")
+  .option("--budget <seconds>", "time for the search (default: 30, on the software adapter 2)", parseNumber)
+  .option("--json", "print one JSON object")
+  .action(async (flags) => { exitCode = await (await import("./commands/tune.ts")).tune(flags); });
 
 program.command("doctor")
   .description("say what this machine has, how fast it is, and what is missing with the fix")

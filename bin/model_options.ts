@@ -20,6 +20,11 @@ export interface ModelFlags {
   readonly temperature?: number;
   readonly topP?: number;
   readonly topK?: number;
+  readonly minP?: number;
+  readonly repetitionPenalty?: number;
+  readonly presencePenalty?: number;
+  readonly frequencyPenalty?: number;
+  readonly logitBias?: Readonly<Record<string, number>>;
   readonly seed?: number;
   readonly stop: readonly string[];
   readonly ignoreEos?: boolean;
@@ -33,6 +38,11 @@ export function addModelOptions(command: Command): Command {
     .option("--temperature <number>", "0 is greedy; else divide logits by it and sample (default: 0)", parseNumber)
     .option("--top-p <number>", "sample from the likeliest tokens that together have this probability (default: 1)", parseNumber)
     .option("--top-k <count>", "sample from this many likeliest tokens; 0 is all (default: 0)", parseNumber)
+    .option("--min-p <number>", "sample from tokens at least this share as likely as the likeliest (default: 0)", parseNumber)
+    .option("--repetition-penalty <number>", "divide the logits of tokens in prompt or text (default: 1)", parseNumber)
+    .option("--presence-penalty <number>", "subtract from the logits of tokens in the text (default: 0)", parseNumber)
+    .option("--frequency-penalty <number>", "subtract for every time the text has the token (default: 0)", parseNumber)
+    .option("--logit-bias <id=number>", "add to the logit of a token, -inf forbids it; may be given again", parseBias)
     .option("--seed <number>", "same seed, same text on the same adapter (default: 0)", parseNumber)
     .option("--stop <text>", "end before this text; may be given again", (text: string, all: string[]) => [...all, text], [])
     .option("--ignore-eos", "generate on past the model's end of text")
@@ -50,6 +60,13 @@ export function parseNumber(text: string): number {
   return Number(text);
 }
 
+/** `7=-2.5` or `7=-inf`, added to those before it. Throws InvalidArgumentError. */
+export function parseBias(text: string, earlier: Readonly<Record<string, number>> = {}): Readonly<Record<string, number>> {
+  const [, id, number] = /^(\d+)=(.+)$/.exec(text) ?? [];
+  if (id === undefined || number === undefined) throw new InvalidArgumentError("Expected a token id, = and a number, such as 42=-5 or 42=-inf.");
+  return { ...earlier, [id]: number === "-inf" ? -Infinity : parseNumber(number) };
+}
+
 const UNITS: Readonly<Record<string, number>> = {
   "": 1, b: 1, kb: 1e3, mb: 1e6, gb: 1e9, tb: 1e12, kib: 2 ** 10, mib: 2 ** 20, gib: 2 ** 30, tib: 2 ** 40,
 };
@@ -65,11 +82,15 @@ export function parseBytes(text: string): number {
 }
 
 /** Everything the flags say, checked. Throws UsageError. */
-export async function checkedOptions(flags: ModelFlags): Promise<{ load: LoadOptions; generate: GenerateOptions }> {
+export async function checkedOptions(flags: ModelFlags & { readonly logprobs?: number }, more: LoadOptions = {}): Promise<{ load: LoadOptions; generate: GenerateOptions }> {
   const { checkLoadOptions, completeGenerateOptions } = await import("../models/generate_options.ts");
-  const { weights, kv, kvMemory, maxModelLen, adapter, revision, temperature, topP, topK, seed, stop, ignoreEos } = flags;
-  const load = { weights, kv, kvMemory, maxModelLen, adapter, revision } as LoadOptions;
-  const generate = { maxNewTokens: flags.maxTokens, temperature, topP, topK, seed, stop, ignoreEos } as GenerateOptions;
+  const { weights, kv, kvMemory, maxModelLen, adapter, revision, temperature, topP, topK, minP, seed, stop, ignoreEos } = flags;
+  const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = flags;
+  const load = { weights, kv, kvMemory, maxModelLen, adapter, revision, ...more } as LoadOptions;
+  const generate = {
+    maxNewTokens: flags.maxTokens, temperature, topP, topK, minP, repetitionPenalty, presencePenalty, frequencyPenalty, logitBias, seed, stop, ignoreEos,
+    logprobs: flags.logprobs,
+  } as GenerateOptions;
   checkLoadOptions(load);
   completeGenerateOptions(generate);
   return { load, generate };

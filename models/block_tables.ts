@@ -1,30 +1,20 @@
 /**
- * Who owns which block of the KV cache. A block holds `blockSize` tokens of ONE KV head of ONE layer, so a sequence slot has a table per
- * (layer, head) and a press may keep different tokens in each of them. Entry `e` of a table lies at physical entry
- * `ids[table, ⌊e / blockSize⌋] · blockSize + e mod blockSize` of the key and value buffers.
+ * Who owns which block of the paged KV cache (Kwon et al. 2023). A block holds `blockSize` tokens of ONE KV head of ONE layer. Entry `e` of
+ * a table lies at physical entry `ids[table, ⌊e / blockSize⌋] · blockSize + e mod blockSize` of the key and value buffers.
  *
- * Everything here is arithmetic on the host: `ids` and `lengths` are mirrored to the GPU, where attention follows them. The contiguous
- * baseline is this same class with blockSize = the longest sequence and one block per table.
- *
- * Two numbers that look alike are kept apart: `position(slot)` counts the tokens a sequence has seen (the RoPE position of the next),
- * `lengths` counts the entries a table still holds. A press makes the second smaller, never the first.
+ * Blocks may have several owners: sequences that share a prefix, a sequence and its fork, the prefix cache. Nobody writes into a block
+ * that another owns too: `reserve` first gives the sequence a copy of it (copy on write).
  */
 
 import type { BlockPool } from "./blocks.ts";
+import { CacheTables, type CacheUsage, type TableSizes } from "./cache_tables.ts";
 
-export interface BlockTablesOptions {
+export interface BlockTablesOptions extends Omit<TableSizes, "tableWidth"> {
   readonly pool: BlockPool;
   /** Tokens per block. */
   readonly blockSize: number;
-  /** Sequences that can hold cache at the same time. */
-  readonly slots: number;
-  readonly layers: number;
-  readonly kvHeads: number;
   readonly maxBlocksPerTable: number;
 }
-
-/** Half-open range of elements. */
-export type ElementRange = readonly [first: number, end: number];
 
 /** Physical entries to copy on the GPU, source[i] to target[i]. No target is also a source. */
 export interface Gather {
@@ -32,132 +22,117 @@ export interface Gather {
   readonly target: Uint32Array;
 }
 
-export class BlockTables {
+export class BlockTables extends CacheTables {
   readonly pool: BlockPool;
   readonly blockSize: number;
-  readonly slots: number;
-  readonly layers: number;
-  readonly kvHeads: number;
   readonly maxBlocksPerTable: number;
-  /** [slots, layers, kvHeads, maxBlocksPerTable] block ids; what stands behind a table's last block is left over and means nothing. */
-  readonly ids: Uint32Array;
-  /** [slots, layers, kvHeads] entries in use. */
-  readonly lengths: Uint32Array;
   /** [slots, layers, kvHeads] blocks held, reserved ones included. */
   readonly #blocks: Uint32Array;
-  /** [slots, layers, kvHeads] how many entries at the end are the newest tokens without a gap: as far as truncate can go back. */
-  readonly #newest: Uint32Array;
-  /** [slots] tokens seen; null while the slot is closed. */
-  readonly #positions: (number | null)[];
-  /** Entries in use over all tables: the sum of `lengths`. */
-  #live = 0;
-  readonly #dirtyIds = new DirtyRange();
-  readonly #dirtyLengths = new DirtyRange();
+  /** [slots] what `room` would find, or −1 when it must look: decoding asks for every token. */
+  readonly #room: Int32Array;
+  /** Copies that the GPU has still to make, and the blocks they come from, which stay owned until then. */
+  #copies: { source: number[]; target: number[]; blocks: number[] } = { source: [], target: [], blocks: [] };
 
-  constructor(options: BlockTablesOptions) {
-    const { pool, blockSize, slots, layers, kvHeads, maxBlocksPerTable } = options;
-    for (const [name, value] of Object.entries({ blockSize, slots, layers, kvHeads, maxBlocksPerTable })) {
-      if (!Number.isInteger(value) || value < 1) throw new Error(`BlockTables: ${name} must be a positive whole number, got ${value}`);
-    }
+  constructor({ pool, blockSize, maxBlocksPerTable, ...sizes }: BlockTablesOptions) {
+    super({ ...sizes, tableWidth: maxBlocksPerTable });
+    if (!Number.isInteger(blockSize) || blockSize < 1) throw new Error(`BlockTables: blockSize must be a positive whole number, got ${blockSize}`);
     this.pool = pool;
     this.blockSize = blockSize;
-    this.slots = slots;
-    this.layers = layers;
-    this.kvHeads = kvHeads;
     this.maxBlocksPerTable = maxBlocksPerTable;
-    const tables = slots * layers * kvHeads;
-    this.ids = new Uint32Array(tables * maxBlocksPerTable);
-    this.lengths = new Uint32Array(tables);
-    this.#blocks = new Uint32Array(tables);
-    this.#newest = new Uint32Array(tables);
-    this.#positions = new Array<number | null>(slots).fill(null);
+    this.#blocks = new Uint32Array(this.lengths.length);
+    this.#room = new Int32Array(sizes.slots).fill(-1);
   }
 
-  /** Tokens the slot has seen. */
-  position(slot: number): number {
-    const position = this.#positions[slot];
-    if (position === null || position === undefined) throw new Error(`BlockTables: slot ${slot} of ${this.slots} is not open`);
-    return position;
-  }
+  get total(): number { return this.pool.total; }
+  get used(): number { return this.pool.used; }
+  get maxTokens(): number { return this.maxBlocksPerTable * this.blockSize; }
+  get capacity(): number { return Math.floor(this.pool.total / (this.layers * this.kvHeads)) * this.blockSize; }
 
   /** Blocks of a whole sequence that holds `tokens` entries in every table. */
   blocksFor(tokens: number): number {
     return this.layers * this.kvHeads * Math.ceil(tokens / this.blockSize);
   }
 
-  /** The lowest closed slot, opened and empty; null when all are open. */
-  open(): number | null {
-    const slot = this.#positions.indexOf(null);
-    if (slot < 0) return null;
-    this.#positions[slot] = 0;
-    this.#dirtyLengths.add(...this.#tables(slot));
-    return slot;
-  }
-
-  /** Gives every block of the slot back. */
-  close(slot: number): void {
-    const [first, end] = this.#tables(slot);
-    for (let table = first; table < end; table++) this.#cut(table, 0);
-    // Marked even when nothing was held: the GPU may have advanced the lengths of a sequence that was aborted under way.
-    this.#dirtyLengths.add(first, end);
-    this.#positions[slot] = null;
+  hasRoom(tokens: number, _longest: number, growing: Iterable<{ readonly slot: number; readonly tokens: number }>, shared = 0): boolean {
+    let needed = this.blocksFor(tokens) - shared;
+    for (const { slot, tokens: more } of growing) needed += this.shortfall(slot, more);
+    return needed <= this.pool.free;
   }
 
   /** Blocks that `reserve(slot, tokens)` takes from the pool; Infinity when a table cannot get that long. */
   shortfall(slot: number, tokens: number): number {
-    const [first, end] = this.#tables(slot);
+    if (tokens <= this.room(slot) && tokens >= 0) return 0;
+    const [first, end] = this.tables(slot);
     let missing = 0;
-    for (let table = first; table < end; table++) missing += this.#missing(table, tokens);
+    for (let table = first; table < end; table++) missing += this.#missing(table, tokens) + (this.#lastIsShared(table) ? 1 : 0);
     return missing;
   }
 
-  /** Makes room for `tokens` more entries in every table of the slot; false and nothing taken when that cannot be had. */
   reserve(slot: number, tokens: number): boolean {
+    if (tokens <= this.room(slot)) return true;
     const fresh = this.pool.allocate(this.shortfall(slot, tokens));
     if (fresh === null) return false;
-    const [first, end] = this.#tables(slot);
+    const [first, end] = this.tables(slot);
     let taken = 0;
     for (let table = first; table < end; table++) {
+      if (this.#lastIsShared(table)) this.#copyLast(table, fresh[taken++]!);
       const blocks = fresh.subarray(taken, taken += this.#missing(table, tokens));
       this.#hold(table, this.#blocks[table]!, blocks);
     }
+    this.#room[slot] = -1;
     return true;
   }
 
-  /**
-   * Counts `tokens` that a forward wrote behind the entries of every table, in room reserved before. `onGpu`: the GPU has advanced its
-   * own copy of the lengths, so nothing needs to be uploaded.
-   */
-  advance(slot: number, tokens: number, { onGpu = false }: { onGpu?: boolean } = {}): void {
-    if (this.shortfall(slot, tokens) > 0) throw new Error(`BlockTables: slot ${slot} is advanced by ${tokens} tokens without room`);
-    const [first, end] = this.#tables(slot);
-    for (let table = first; table < end; table++) {
-      this.lengths[table]! += tokens;
-      this.#newest[table]! += tokens;
-    }
-    this.#live += tokens * (end - first);
-    this.#positions[slot] = this.position(slot) + tokens;
-    if (!onGpu) this.#dirtyLengths.add(first, end);
+  override advance(slot: number, tokens: number, options?: { onGpu?: boolean }): void {
+    super.advance(slot, tokens, options);
+    this.#room[slot]! -= tokens;
   }
 
-  /**
-   * Forgets every token from `position` on: each table loses its position(slot) − position newest entries, and blocks that hold nothing
-   * any more (reserved ones too) go back. Throws when a press has already evicted one of those tokens: what would then be cut is older.
-   */
-  truncate(slot: number, position: number): void {
-    const dropped = this.position(slot) - position;
-    if (!Number.isInteger(position) || position < 0 || dropped < 0) {
-      throw new Error(`BlockTables: slot ${slot} at position ${this.position(slot)} cannot be truncated to ${position}`);
+  override truncate(slot: number, position: number): void {
+    super.truncate(slot, position);
+    this.#room[slot] = -1;
+  }
+
+  /** A second sequence with the same tokens, sharing every block that holds any; null when no slot is free. */
+  fork(slot: number, longest: number): number | null {
+    const position = this.position(slot);
+    const copy = this.open(longest);
+    if (copy === null) return null;
+    const [from] = this.tables(slot), [to, end] = this.tables(copy);
+    for (let table = to; table < end; table++) {
+      const original = from + table - to, length = this.lengths[original]!;
+      const blocks = this.#held(original).slice(0, Math.ceil(length / this.blockSize));
+      this.pool.share(blocks);
+      this.#hold(table, 0, blocks);
+      this.resize(table, length);
+      this.newest[table] = this.newest[original]!;
     }
-    const [first, end] = this.#tables(slot);
+    this.moveTo(copy, position);
+    this.#room[slot] = this.#room[copy] = -1; // a shared last block must be copied before it is written
+    return copy;
+  }
+
+  /** An empty slot begins with these full blocks, each [layers, kvHeads], which others may hold too. */
+  adopt(slot: number, chain: readonly Uint32Array[]): void {
+    if (this.position(slot) !== 0) throw new Error(`BlockTables: slot ${slot} adopts blocks, but is at position ${this.position(slot)}`);
+    const [first, end] = this.tables(slot);
+    for (const blocks of chain) this.pool.share(blocks);
     for (let table = first; table < end; table++) {
-      if (this.#newest[table]! >= dropped) continue;
-      throw new Error(`BlockTables: truncating slot ${slot} by ${dropped} tokens, but table ${table} has only its ` +
-        `${this.#newest[table]} newest without a gap`);
+      this.#hold(table, 0, Uint32Array.from(chain, (blocks) => blocks[table - first]!));
+      this.resize(table, chain.length * this.blockSize);
+      this.newest[table] = this.lengths[table]!;
     }
-    for (let table = first; table < end; table++) this.#cut(table, this.lengths[table]! - dropped);
-    this.#positions[slot] = position;
-    this.#dirtyLengths.add(first, end);
+    this.moveTo(slot, chain.length * this.blockSize);
+    this.dirtyLengths.add(first, end);
+    this.#room[slot] = -1;
+  }
+
+  /** The blocks [layers, kvHeads] that hold tokens index · blockSize and following; null when a press has moved them. */
+  blocksAt(slot: number, index: number): Uint32Array | null {
+    const [first, end] = this.tables(slot);
+    const position = this.position(slot);
+    for (let table = first; table < end; table++) if (this.lengths[table] !== position) return null;
+    return Uint32Array.from({ length: end - first }, (_, i) => this.ids[(first + i) * this.tableWidth + index]!);
   }
 
   /**
@@ -181,60 +156,90 @@ export class BlockTables {
     kept.forEach((entries, head) => {
       const table = firstTable + head;
       const blocks = fresh.subarray(taken, taken += Math.ceil(entries.length / this.blockSize));
-      this.#newest[table] = Math.min(this.#newest[table]!, trailingRun(entries, this.lengths[table]!));
+      this.newest[table] = Math.min(this.newest[table]!, trailingRun(entries, this.lengths[table]!));
       entries.forEach((entry, i) => {
         source[copied] = this.#physical(this.#held(table), entry);
         target[copied++] = this.#physical(blocks, i);
       });
-      this.#live += entries.length - this.lengths[table]!;
+      this.live += entries.length - this.lengths[table]!;
       this.lengths[table] = entries.length;
       this.pool.release(this.#held(table));
       this.#hold(table, 0, blocks);
     });
-    this.#dirtyLengths.add(firstTable, firstTable + this.kvHeads);
+    this.dirtyLengths.add(firstTable, firstTable + this.kvHeads);
+    this.#room[slot] = -1;
     return { source, target };
   }
 
-  /** What the host changed since the last call, as one range of elements per array: upload these, and the GPU's copies are true again. */
-  takeDirty(): { ids: ElementRange | null; lengths: ElementRange | null } {
-    return { ids: this.#dirtyIds.take(), lengths: this.#dirtyLengths.take() };
+  /** Entries that `reserve` wants copied since the last call, before the next step runs; null when there are none. */
+  takeCopies(): Gather | null {
+    const { source, target, blocks } = this.#copies;
+    if (source.length === 0) return null;
+    this.#copies = { source: [], target: [], blocks: [] };
+    this.pool.release(blocks);
+    return { source: Uint32Array.from(source), target: Uint32Array.from(target) };
   }
 
-  /** Entries that hold a token, entries in blocks taken, and the part of the latter that holds none (0 when nothing is taken). */
-  usage(): { liveTokens: number; reservedTokens: number; waste: number } {
-    const liveTokens = this.#live;
-    const reservedTokens = this.pool.used * this.blockSize;
-    return { liveTokens, reservedTokens, waste: reservedTokens === 0 ? 0 : 1 - liveTokens / reservedTokens };
+  /** An entry that sequences share counts as live for each of them, so live may be more than reserved. */
+  usage(): CacheUsage {
+    return { liveTokens: this.live, reservedTokens: this.pool.used * this.blockSize };
   }
 
-  /** Throws unless every block in use belongs to exactly one table and every length fits its blocks. For tests; walks all tables. */
+  /** Throws unless owners add up, every length fits its blocks, and nobody could write into a shared block. For tests; walks all tables. */
   check(): void {
     const live = this.lengths.reduce((sum, n) => sum + n, 0);
-    if (live !== this.#live) throw new Error(`tables hold ${live} entries, but ${this.#live} are counted`);
-    const owner = new Map<number, number>();
+    if (live !== this.live) throw new Error(`tables hold ${live} entries, but ${this.live} are counted`);
+    const owners = new Uint32Array(this.pool.total);
     for (let table = 0; table < this.lengths.length; table++) {
       const slot = Math.floor(table / (this.layers * this.kvHeads));
       const held = this.#blocks[table]!, length = this.lengths[table]!;
-      if (this.#positions[slot] === null && held > 0) throw new Error(`table ${table} of closed slot ${slot} holds ${held} blocks`);
-      if (held > this.maxBlocksPerTable || length > held * this.blockSize || this.#newest[table]! > length) {
-        throw new Error(`table ${table}: ${length} entries, ${this.#newest[table]} newest, in ${held} blocks of ${this.blockSize}`);
+      if (!this.isOpen(slot) && held > 0) throw new Error(`table ${table} of closed slot ${slot} holds ${held} blocks`);
+      if (held > this.maxBlocksPerTable || length > held * this.blockSize || this.newest[table]! > length) {
+        throw new Error(`table ${table}: ${length} entries, ${this.newest[table]} newest, in ${held} blocks of ${this.blockSize}`);
       }
-      for (const id of this.#held(table)) {
-        if (owner.has(id)) throw new Error(`block ${id} is in tables ${owner.get(id)} and ${table}`);
-        if (!this.pool.isUsed(id)) throw new Error(`block ${id} of table ${table} is free`);
-        owner.set(id, table);
-      }
+      this.#held(table).forEach((id, i) => {
+        owners[id]!++;
+        if (i * this.blockSize >= length && this.pool.owners(id) > 1) throw new Error(`block ${id}, reserved for table ${table}, has another owner`);
+      });
+      if (this.isOpen(slot) && this.#lastIsShared(table) && this.#room[slot]! > 0) throw new Error(`slot ${slot} may write into a shared block`);
     }
-    if (owner.size !== this.pool.used || this.pool.free + this.pool.used !== this.pool.total) {
-      throw new Error(`tables hold ${owner.size} blocks; pool: ${this.pool.used} used + ${this.pool.free} free of ${this.pool.total}`);
+    for (const id of this.#copies.blocks) owners[id]!++;
+    let used = 0;
+    owners.forEach((count, id) => {
+      if (this.pool.owners(id) !== count + (this.pool.isKept(id) ? 1 : 0)) {
+        throw new Error(`block ${id} is in ${count} tables${this.pool.isKept(id) ? " and kept" : ""}, but has ${this.pool.owners(id)} owners`);
+      }
+      if (count > 0) used++;
+    });
+    if (used !== this.pool.used || this.pool.free + this.pool.used !== this.pool.total) {
+      throw new Error(`tables hold ${used} blocks; pool: ${this.pool.used} used + ${this.pool.free} free of ${this.pool.total}`);
     }
   }
 
-  /** The tables of an open slot: they lie side by side. */
-  #tables(slot: number): ElementRange {
-    this.position(slot);
-    const count = this.layers * this.kvHeads;
-    return [slot * count, (slot + 1) * count];
+  protected room(slot: number): number {
+    const known = this.#room[slot]!;
+    if (known >= 0) return known;
+    const [first, end] = this.tables(slot);
+    let room = Infinity;
+    for (let table = first; table < end; table++) {
+      room = Math.min(room, this.#lastIsShared(table) ? 0 : this.#blocks[table]! * this.blockSize - this.lengths[table]!);
+    }
+    return this.#room[slot] = room;
+  }
+
+  protected cut(table: number, length: number): void {
+    const blocks = Math.ceil(length / this.blockSize);
+    this.pool.release(this.#held(table).subarray(blocks));
+    this.#blocks[table] = blocks;
+    this.resize(table, length);
+  }
+
+  protected opened(slot: number): void {
+    this.#room[slot] = -1;
+  }
+
+  protected closing(slot: number): void {
+    this.#room[slot] = -1;
   }
 
   #missing(table: number, tokens: number): number {
@@ -242,50 +247,40 @@ export class BlockTables {
     return blocks > this.maxBlocksPerTable ? Infinity : Math.max(0, blocks - this.#blocks[table]!);
   }
 
+  /** The block that the next entry goes into holds entries already, and somebody else owns it too. */
+  #lastIsShared(table: number): boolean {
+    const length = this.lengths[table]!;
+    return length % this.blockSize !== 0 && this.pool.owners(this.ids[table * this.tableWidth + Math.floor(length / this.blockSize)]!) > 1;
+  }
+
+  #copyLast(table: number, fresh: number): void {
+    const length = this.lengths[table]!;
+    const index = Math.floor(length / this.blockSize), at = table * this.tableWidth + index;
+    const old = this.ids[at]!;
+    for (let i = 0; i < length % this.blockSize; i++) {
+      this.#copies.source.push(old * this.blockSize + i);
+      this.#copies.target.push(fresh * this.blockSize + i);
+    }
+    this.#copies.blocks.push(old);
+    this.ids[at] = fresh;
+    this.dirtyIds.add(at, at + 1);
+  }
+
   #held(table: number): Uint32Array {
-    const first = table * this.maxBlocksPerTable;
+    const first = table * this.tableWidth;
     return this.ids.subarray(first, first + this.#blocks[table]!);
   }
 
   /** Writes `blocks` as the table's blocks number `from` and following, its last ones. */
   #hold(table: number, from: number, blocks: Uint32Array): void {
-    const first = table * this.maxBlocksPerTable + from;
+    const first = table * this.tableWidth + from;
     this.ids.set(blocks, first);
     this.#blocks[table] = from + blocks.length;
-    this.#dirtyIds.add(first, first + blocks.length);
-  }
-
-  /** Shortens a table to `length` entries and gives the blocks behind them back. */
-  #cut(table: number, length: number): void {
-    const blocks = Math.ceil(length / this.blockSize);
-    this.pool.release(this.#held(table).subarray(blocks));
-    this.#blocks[table] = blocks;
-    this.#newest[table] = Math.max(0, this.#newest[table]! - (this.lengths[table]! - length));
-    this.#live += length - this.lengths[table]!;
-    this.lengths[table] = length;
+    this.dirtyIds.add(first, first + blocks.length);
   }
 
   #physical(blocks: Uint32Array, entry: number): number {
     return blocks[Math.floor(entry / this.blockSize)]! * this.blockSize + entry % this.blockSize;
-  }
-}
-
-/** The smallest range around everything added since it was last taken. */
-class DirtyRange {
-  #first = Infinity;
-  #end = 0;
-
-  add(first: number, end: number): void {
-    if (first === end) return;
-    this.#first = Math.min(this.#first, first);
-    this.#end = Math.max(this.#end, end);
-  }
-
-  take(): ElementRange | null {
-    const range = this.#end > 0 ? [this.#first, this.#end] as const : null;
-    this.#first = Infinity;
-    this.#end = 0;
-    return range;
   }
 }
 

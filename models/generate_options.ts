@@ -2,6 +2,7 @@
 
 import { UsageError } from "../engine/errors.ts";
 import { nearest } from "../engine/nearest.ts";
+import { MAX_LOGPROBS } from "../kernels/logprobs.ts";
 import type { GenerateOptions, LoadOptions } from "./options.ts";
 
 type Check = (value: unknown) => string | null;
@@ -14,19 +15,35 @@ const oneOf = (...names: readonly string[]): Check => (value) => names.includes(
 const isA = (type: string): Check => (value) => typeof value === type ? null : `a ${type}`;
 const texts: Check = (value) => Array.isArray(value) && value.length <= 64 && value.every((text) => typeof text === "string" && text !== "") ? null : "a list of at most 64 strings, none of them empty";
 const layout: Check = (value) => {
-  const { name, blockSize } = (value ?? {}) as { name?: unknown; blockSize?: unknown };
-  if (name === "contiguous" && blockSize === undefined) return null;
-  return name === "paged" && Number.isSafeInteger(blockSize) && (blockSize as number) >= 1 ? null : `{ name: "paged", blockSize: 1 or more } or { name: "contiguous" }`;
+  const { name, blockSize, reserve } = (value ?? {}) as { name?: unknown; blockSize?: unknown; reserve?: unknown };
+  if (name === "contiguous" && (reserve === "max" || reserve === "exact") && blockSize === undefined) return null;
+  return name === "paged" && Number.isSafeInteger(blockSize) && (blockSize as number) >= 1 && reserve === undefined ? null
+    : `{ name: "paged", blockSize: 1 or more } or { name: "contiguous", reserve: "max" or "exact" }`;
+};
+
+const tuning: Check = (value) => {
+  const { budgetMs, onReport, ...rest } = (value ?? {}) as { budgetMs?: unknown; onReport?: unknown };
+  const good = value !== null && typeof value === "object" && Object.keys(rest).length === 0;
+  return good && (budgetMs === undefined || whole(1)(budgetMs) === null) && (onReport === undefined || typeof onReport === "function") ? null
+    : "{ budgetMs: milliseconds, onReport: function }, both optional";
+};
+
+/** Token ids to finite numbers, or −Infinity to forbid a token. At most as many as the OpenAI interface takes. */
+const biases: Check = (value) => {
+  const entries = value !== null && typeof value === "object" ? Object.entries(value) : null;
+  return entries !== null && entries.length <= 300 && entries.every(([id, bias]) => /^\d+$/.test(id) && (between(-100, 100)(bias) === null || bias === -Infinity))
+    ? null : "at most 300 token ids, each with a number from -100 to 100 or -Infinity";
 };
 
 const GENERATE: Readonly<Record<keyof GenerateOptions, Check>> = {
-  maxNewTokens: whole(0), temperature: between(0, 100), topP: between(0, 1, true), topK: whole(0, 0xffff_ffff), seed: whole(0, 0xffff_ffff),
-  stop: texts, ignoreEos: isA("boolean"), signal: (value) => value instanceof AbortSignal ? null : "an AbortSignal",
+  maxNewTokens: whole(0), temperature: between(0, 100), topP: between(0, 1, true), topK: whole(0, 0xffff_ffff), minP: between(0, 1),
+  repetitionPenalty: between(0, 100, true), presencePenalty: between(-2, 2), frequencyPenalty: between(-2, 2), logitBias: biases, logprobs: whole(0, MAX_LOGPROBS),
+  seed: whole(0, 0xffff_ffff), stop: texts, ignoreEos: isA("boolean"), signal: (value) => value instanceof AbortSignal ? null : "an AbortSignal",
 };
 const LOAD: Readonly<Record<keyof LoadOptions, Check>> = {
-  weights: oneOf("auto", "f32", "f16", "bf16"), kv: oneOf("f32", "f16", "bf16"), kvLayout: layout, kvMemory: whole(1), maxModelLen: whole(2),
+  weights: oneOf("auto", "f32", "f16", "bf16"), kv: oneOf("f32", "f16", "bf16"), kvLayout: layout, prefixCache: isA("boolean"), kvMemory: whole(1), maxModelLen: whole(2),
   maxSequences: whole(1, 1024), prefillChunk: whole(1, 65_535), adapter: (value) => typeof value === "string" || Number.isSafeInteger(value) ? null : "a name or an index",
-  seed: whole(0, 0xffff_ffff), revision: isA("string"), onProgress: isA("function"),
+  seed: whole(0, 0xffff_ffff), revision: isA("string"), tune: tuning, onProgress: isA("function"),
 };
 
 /** Throw UsageError for every unknown name and unusable value at once. */
@@ -53,20 +70,26 @@ function describe(value: unknown): string {
 
 export function checkLoadOptions(options: LoadOptions): LoadOptions {
   check("LLM.load", options, LOAD);
+  if (options.prefixCache === true && options.kvLayout?.name === "contiguous") {
+    throw new UsageError("LLM.load: prefixCache shares blocks, but a contiguous cache has none: leave it out, or take kvLayout { name: \"paged\", blockSize: 16 }");
+  }
   return options;
 }
 
-export type CompleteGenerateOptions = Required<Omit<GenerateOptions, "signal">> & { readonly signal: AbortSignal | undefined };
+/** With every default filled in; `logprobs` is null when none are wanted. */
+export type CompleteGenerateOptions = Required<Omit<GenerateOptions, "signal" | "logprobs">> & { readonly signal: AbortSignal | undefined; readonly logprobs: number | null };
 
 /** Also refuses options that would have no effect: top-k, top-p or a seed of a greedy generation change nothing only when they are at their defaults. */
 export function completeGenerateOptions(options: GenerateOptions): CompleteGenerateOptions {
   check("generate", options, GENERATE);
   const complete = {
-    maxNewTokens: options.maxNewTokens ?? 128, temperature: options.temperature ?? 0, topP: options.topP ?? 1, topK: options.topK ?? 0,
+    maxNewTokens: options.maxNewTokens ?? 128, temperature: options.temperature ?? 0, topP: options.topP ?? 1, topK: options.topK ?? 0, minP: options.minP ?? 0,
+    repetitionPenalty: options.repetitionPenalty ?? 1, presencePenalty: options.presencePenalty ?? 0, frequencyPenalty: options.frequencyPenalty ?? 0,
+    logitBias: options.logitBias ?? {}, logprobs: options.logprobs ?? null,
     seed: options.seed ?? 0, stop: options.stop ?? [], ignoreEos: options.ignoreEos ?? false, signal: options.signal,
   };
-  if (complete.temperature === 0 && (complete.topK !== 0 || complete.topP !== 1)) {
-    throw new UsageError("generate: topK and topP have no effect at temperature 0 (greedy): raise temperature or leave them out");
+  if (complete.temperature === 0 && (complete.topK !== 0 || complete.topP !== 1 || complete.minP !== 0)) {
+    throw new UsageError("generate: topK, topP and minP have no effect at temperature 0 (greedy): raise temperature or leave them out");
   }
   return complete;
 }

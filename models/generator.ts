@@ -7,15 +7,14 @@
 import { AbortedError, NonFiniteLogitsError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import type { BatchRow } from "../kernels/batch.ts";
-import { NO_TOKEN, type SamplingParams } from "../kernels/sample.ts";
+import { NO_TOKEN, packBias, packCounts } from "../kernels/sample.ts";
 import type { KvCache } from "./kv_cache.ts";
-import type { FinishReason } from "./options.ts";
 import type { Request } from "./request.ts";
-import { MAX_IN_FLIGHT, type Runner } from "./runner.ts";
-import { Scheduler, type DecodePlan, type Outcome, type PrefillPlan } from "./scheduler.ts";
+import { MAX_IN_FLIGHT, type Runner, type Sampled, type SamplingFeatures } from "./runner.ts";
+import { Scheduler, type DecodePlan, type MixedPlan, type Outcome, type SchedulerOptions } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";
 
-export interface GeneratorOptions { readonly maxSequences: number; readonly prefillChunk: number; readonly maxModelLen: number }
+export interface GeneratorOptions extends Omit<SchedulerOptions, "tables"> { readonly vocabSize: number }
 
 /** How the cache has been used since the start: the most blocks taken, and sums over the forward passes of entries taken and entries in use. */
 export interface CacheUse { peakBlocks: number; passes: number; reservedTokens: number; liveTokens: number }
@@ -26,16 +25,20 @@ export class Generator {
   readonly #gpu: Gpu;
   readonly #cache: KvCache;
   readonly #runner: Runner;
+  readonly #vocabSize: number;
   readonly #requests = new Map<Sequence, Request>();
+  /** Slots for which the sampler holds penalties or biases. */
+  readonly #adjustedSlots = new Set<number>();
   /** Sequences whose next rows the GPU already holds, in order: decoding goes on without writing a batch. */
   #onGpu: readonly Sequence[] = [];
   /** Whether the loop still looks for work: it falls in the same turn in which the scheduler has none, so nothing is queued unseen. */
   #looping = false;
 
-  constructor(gpu: Gpu, cache: KvCache, runner: Runner, options: GeneratorOptions) {
+  constructor(gpu: Gpu, cache: KvCache, runner: Runner, { vocabSize, ...options }: GeneratorOptions) {
     this.#gpu = gpu;
     this.#cache = cache;
     this.#runner = runner;
+    this.#vocabSize = vocabSize;
     this.scheduler = new Scheduler({ tables: cache.tables, ...options });
   }
 
@@ -74,15 +77,12 @@ export class Generator {
     try {
       for (;;) {
         const { preemptions } = this.scheduler;
-        const plan = this.scheduler.schedule({ lookahead: MAX_IN_FLIGHT });
-        const count = this.scheduler.preemptions - preemptions;
-        if (count > 0) this.#gpu.trace.emit(() => ({ type: "preempted", count, total: this.scheduler.preemptions }));
+        const plan = this.scheduler.schedule();
+        this.#notePreemptions(this.scheduler.preemptions - preemptions);
         if (plan === null) break;
-        this.#noteCacheUse(plan.kind === "decode" ? plan.steps : 1);
-        this.#cache.sync();
-        if (plan.kind === "prefill") await this.#prefill(plan);
+        await this.#cache.sync();
+        if (plan.kind === "mixed") await this.#mixed(plan);
         else await this.#decode(plan);
-        this.#settleFinished();
       }
     } catch (error) {
       for (const request of this.#requests.values()) this.#drop(request, error);
@@ -91,7 +91,7 @@ export class Generator {
     }
   }
 
-  async #prefill(plan: PrefillPlan): Promise<void> {
+  async #mixed(plan: MixedPlan): Promise<void> {
     const rows: BatchRow[] = [], samples: number[] = [], sampled: Sequence[] = [];
     for (const { sequence, start, count, sample } of plan.parts) {
       for (let i = 0; i < count; i++) rows.push({ id: sequence.tokenAt(start + i), position: start + i, sequence: sequence.slot, offset: i });
@@ -100,45 +100,75 @@ export class Generator {
       sampled.push(sequence);
     }
     this.#gpu.trace.emit(() => ({ type: "prefill", sequences: plan.parts.map(({ sequence }) => sequence.id), rows: rows.length }));
+    this.#noteCacheUse(rows.length);
     this.#onGpu = [];
-    this.#runner.writeBatch("prefill", rows, samples, sampled.map(samplingOf));
-    const tokens = await this.#runner.prefill(rows.length, samples.length);
-    this.scheduler.commitPrefill(plan, sampled.map((sequence, i) => outcomeOf([tokens[i]!], this.#accept(sequence, tokens[i]!))));
+    for (const { sequence } of plan.parts) await this.#welcome(sequence);
+    const features = featuresOf(sampled);
+    await this.#runner.provide(features);
+    this.#runner.writeBatch("prefill", rows, samples, sampled.map(({ options }) => options));
+    const got = await this.#runner.prefill(rows.length, samples.length, features);
+    this.scheduler.commitMixed(plan, sampled.map((sequence, i) => this.#accept(sequence, got, i)));
+    this.#settleFinished();
   }
 
+  /** A sequence that has just been given its slot: what the sampler keeps by slot must be its own. */
+  async #welcome(sequence: Sequence): Promise<void> {
+    const { admitted, slot, options, prompt, generated } = sequence;
+    if (!admitted) return;
+    sequence.admitted = false;
+    const adjusted = isAdjusted(sequence);
+    if (!adjusted && !this.#adjustedSlots.has(slot)) return;
+    await this.#runner.provide({ adjusted: true, logprobs: false });
+    this.#runner.writeAdjustment(slot, adjusted ? {
+      counts: packCounts(this.#vocabSize, prompt, generated), bias: packBias(this.#vocabSize, options.logitBias),
+    } : null);
+    if (adjusted) this.#adjustedSlots.add(slot);
+    else this.#adjustedSlots.delete(slot);
+  }
+
+  /**
+   * Steps follow each other on the GPU without waiting for the host, which reads their tokens up to MAX_IN_FLIGHT steps later. What a
+   * sequence was given behind its end is thrown away; when any sequence ends or another may start, the steps in flight come in first.
+   */
   async #decode(plan: DecodePlan): Promise<void> {
-    const { sequences, steps } = plan;
-    this.#gpu.trace.emit(() => ({ type: "decode", sequences: sequences.map(({ id }) => id), steps }));
+    const { sequences } = plan;
     if (sequences.length !== this.#onGpu.length || sequences.some((sequence, i) => sequence !== this.#onGpu[i])) {
       const rows = sequences.map((sequence) => ({
         id: sequence.tokenAt(sequence.computed), position: sequence.computed, sequence: sequence.slot, offset: 0,
       }));
-      this.#runner.writeBatch("decode", rows, rows.map((_, i) => i), sequences.map(samplingOf));
+      this.#runner.writeBatch("decode", rows, rows.map((_, i) => i), sequences.map(({ options }) => options));
       this.#onGpu = sequences;
     }
-    const tokens: number[][] = sequences.map(() => []);
-    const finish: (FinishReason | null)[] = sequences.map(() => null);
-    await this.#runner.decode(sequences.length, steps, (arrived) => {
-      sequences.forEach((sequence, i) => {
-        if (finish[i] !== null) return;
-        tokens[i]!.push(arrived[i]!);
-        finish[i] = this.#accept(sequence, arrived[i]!);
-      });
-    });
-    this.scheduler.commitDecode(plan, tokens.map((ids, i) => outcomeOf(ids, finish[i]!)));
+    const submit = await this.#runner.decoder(sequences.length, featuresOf(sequences));
+    const step = (): Promise<Sampled> => {
+      this.#gpu.trace.emit(() => ({ type: "decode", sequences: sequences.map(({ id }) => id) }));
+      this.#cache.syncTables();
+      this.#noteCacheUse((inFlight.length + 1) * sequences.length);
+      // Its own key included; sequences that end while steps are in flight are still run by those.
+      return submit(Math.max(...sequences.map(({ tokens }) => tokens)) + inFlight.length);
+    };
+    const inFlight: Promise<Sampled>[] = [];
+    inFlight.push(step());
+    while (inFlight.length > 0) {
+      while (inFlight.length < MAX_IN_FLIGHT && this.scheduler.extend(plan, inFlight.length)) inFlight.push(step());
+      const sampled = await inFlight.shift()!;
+      this.scheduler.commitDecode(plan, sequences.map((sequence, i) => this.#accept(sequence, sampled, i)));
+      this.#settleFinished();
+    }
   }
 
   /** Hand one token to its request. Logits that are not finite end that request alone. */
-  #accept(sequence: Sequence, token: number): FinishReason | null {
+  #accept(sequence: Sequence, sampled: Sampled, index: number): Outcome {
     const request = this.#requests.get(sequence);
-    if (request === undefined) return "aborted";
-    if (token !== NO_TOKEN) return request.accept(token);
+    if (request === undefined) return { token: null, finish: "aborted" };
+    const token = sampled.tokens[index]!, top = sequence.options.logprobs;
+    if (token !== NO_TOKEN) return { token, finish: request.accept(token, top === null ? null : sampled.logprobs(index, top)) };
     request.fail(new NonFiniteLogitsError(
       `the model gave logits that are not finite numbers after ${sequence.prompt.length + request.accepted} tokens: its weights hold NaN or ` +
       `infinite values, or overflow in this format; check the checkpoint or load it with weights "f32"`,
     ));
     this.#requests.delete(sequence);
-    return "aborted";
+    return { token: null, finish: "aborted" };
   }
 
   #settleFinished(): void {
@@ -156,20 +186,34 @@ export class Generator {
     request.fail(error);
   }
 
-  #noteCacheUse(passes: number): void {
-    const { liveTokens, reservedTokens } = this.#cache.tables.usage();
+  /** `written`: tokens that this pass and those in flight write, which the host has not counted yet. */
+  #noteCacheUse(written: number): void {
+    const { tables } = this.#cache;
+    const { liveTokens, reservedTokens } = tables.usage();
     const use = this.cacheUse;
-    use.peakBlocks = Math.max(use.peakBlocks, this.#cache.tables.pool.used);
-    use.passes += passes;
-    use.reservedTokens += passes * reservedTokens;
-    use.liveTokens += passes * liveTokens;
+    use.peakBlocks = Math.max(use.peakBlocks, tables.used);
+    use.passes++;
+    use.reservedTokens += reservedTokens;
+    use.liveTokens += liveTokens + written * tables.layers * tables.kvHeads;
+  }
+
+  #notePreemptions(count: number): void {
+    if (count === 0) return;
+    const total = this.scheduler.preemptions;
+    this.#gpu.trace.emit(() => ({ type: "preempted", count, total }));
+    if (total > count) return; // once is enough to know what to change
+    process.emitWarning(
+      "the KV cache is full: a sequence was pushed out and will be computed again; texts stay the same, but take longer. " +
+      "Raise kvMemory, or lower maxSequences, maxModelLen or maxNewTokens", { type: "DawnlmWarning", code: "DAWNLM_PREEMPTION" },
+    );
   }
 }
 
-function samplingOf({ options: { temperature, topP, topK, seed } }: Sequence): SamplingParams {
-  return { temperature, topP, topK, seed };
+function isAdjusted({ options }: Sequence): boolean {
+  const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = options;
+  return repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0 || Object.keys(logitBias).length > 0;
 }
 
-function outcomeOf(tokens: readonly number[], finish: FinishReason | null): Outcome {
-  return finish === null ? { tokens } : { tokens: tokens.filter((token) => token !== NO_TOKEN), finish };
+function featuresOf(sequences: readonly Sequence[]): SamplingFeatures {
+  return { adjusted: sequences.some(isAdjusted), logprobs: sequences.some(({ options }) => options.logprobs !== null) };
 }

@@ -5,13 +5,15 @@
  */
 
 import { DTYPE_BYTES } from "../engine/dtype.ts";
-import { OutOfMemoryError } from "../engine/errors.ts";
+import { OutOfMemoryError, UsageError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { Recorder, submit } from "../engine/recorder.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import { gather, type KvView } from "../kernels/attention.ts";
 import { BlockPool } from "./blocks.ts";
-import { BlockTables } from "./block_tables.ts";
+import { BlockTables, type Gather } from "./block_tables.ts";
+import type { CacheTables } from "./cache_tables.ts";
+import { ContiguousTables } from "./contiguous_tables.ts";
 import type { KvFormat, KvLayout } from "./options.ts";
 
 export interface KvCacheOptions {
@@ -32,7 +34,7 @@ export interface KvCacheOptions {
 const DEFAULT_MEMORY = 1 << 30;
 
 export class KvCache {
-  readonly tables: BlockTables;
+  readonly tables: CacheTables;
   readonly view: KvView;
   readonly #gpu: Gpu;
   readonly #headDim: number;
@@ -40,67 +42,84 @@ export class KvCache {
   /** Throws OutOfMemoryError when `memory` does not hold a single token, or more than the adapter can bind. */
   static async create(gpu: Gpu, options: KvCacheOptions): Promise<KvCache> {
     const { layers, kvHeads, headDim, format, layout, slots, maxModelLen } = options;
-    const blockSize = layout.name === "paged" ? layout.blockSize : maxModelLen;
-    const tableBlocks = Math.ceil(maxModelLen / blockSize);
-    const blocks = blockCount(gpu, options, blockSize, tableBlocks);
+    const blockSize = layout.name === "paged" ? layout.blockSize : 1;
+    const tableBlocks = layout.name === "paged" ? Math.ceil(maxModelLen / blockSize) : 1;
+    const blocks = blockCount(gpu, options, blockSize);
     const pool = (name: string): Promise<Tensor> => gpu.tensor("kv", [blocks * blockSize, headDim], format, name);
     const layerNumbers = await gpu.tensor("kv", [layers, 64], "u32", "layer numbers");
     gpu.upload(layerNumbers.buffer, 0, new Uint32Array(layers * 64).map((_, i) => Math.floor(i / 64)));
-    const tables = new BlockTables({ pool: new BlockPool(blocks), blockSize, slots, layers, kvHeads, maxBlocksPerTable: tableBlocks });
+    const sizes = { slots, layers, kvHeads };
+    const tables = layout.name === "paged"
+      ? new BlockTables({ ...sizes, pool: new BlockPool(blocks), blockSize, maxBlocksPerTable: tableBlocks })
+      : new ContiguousTables({ ...sizes, entries: blocks, reserve: layout.reserve, maxTokens: maxModelLen });
     return new KvCache(gpu, headDim, tables, {
-      format, blockSize, tableBlocks, layers, kvHeads, layerNumbers,
+      format, layout: layout.name, blockSize, tableBlocks, layers, kvHeads, layerNumbers,
       kPool: await pool("keys"), vPool: await pool("values"),
       tables: await gpu.tensor("kv", [slots, layers, kvHeads, tableBlocks], "u32", "block tables"),
       lengths: await gpu.tensor("kv", [slots, layers, kvHeads], "u32", "cache lengths"),
     });
   }
 
-  private constructor(gpu: Gpu, headDim: number, tables: BlockTables, view: KvView) {
+  private constructor(gpu: Gpu, headDim: number, tables: CacheTables, view: KvView) {
     this.#gpu = gpu;
     this.#headDim = headDim;
     this.tables = tables;
     this.view = view;
   }
 
-  /** Bring the GPU's tables and lengths up to date with the host's decisions. Writes nothing when nothing changed. */
-  sync(): void {
-    const { ids, lengths } = this.tables.takeDirty();
-    if (ids !== null) this.#gpu.upload(this.view.tables.buffer, ids[0] * 4, this.tables.ids.subarray(...ids));
+  /**
+   * Bring the GPU's tables and lengths up to date with the host's decisions, and make the copies they ask for. Only while no step is in
+   * flight: the GPU advances its lengths by itself, and the host's lag behind.
+   */
+  async sync(): Promise<void> {
+    this.syncTables();
+    const lengths = this.tables.takeDirtyLengths();
     if (lengths !== null) this.#gpu.upload(this.view.lengths.buffer, lengths[0] * 4, this.tables.lengths.subarray(...lengths));
+    const copies = this.tables instanceof BlockTables ? this.tables.takeCopies() : null;
+    if (copies !== null) await this.#gather(copies);
+  }
+
+  /** The tables alone, which may be done between steps that are in flight: they keep their blocks and get more behind them. */
+  syncTables(): void {
+    const ids = this.tables.takeDirtyIds();
+    if (ids !== null) this.#gpu.upload(this.view.tables.buffer, ids[0] * 4, this.tables.ids.subarray(...ids));
   }
 
   /**
    * Keep only the entries `kept[head]` (ascending) of one layer of a sequence; survivors move into fresh blocks and the old blocks go
-   * back to the pool. False, and nothing changed, when the pool has no fresh blocks for them.
+   * back to the pool. False, and nothing changed, when the pool has no fresh blocks for them. Throws UsageError for a contiguous cache,
+   * which cannot give back a part of a stretch.
    */
   async keep(slot: number, layer: number, kept: readonly Uint32Array[]): Promise<boolean> {
-    const free = this.tables.pool.free;
-    const moves = this.tables.keep(slot, layer, kept);
+    const { tables } = this;
+    if (!(tables instanceof BlockTables)) throw new UsageError("a contiguous cache cannot give memory back: take a paged kvLayout");
+    const free = tables.pool.free;
+    const moves = tables.keep(slot, layer, kept);
     if (moves === null) return false;
-    const count = moves.source.length;
-    if (count > 0) {
-      const pairs = new Uint32Array(2 * count).map((_, i) => (i % 2 === 0 ? moves.source : moves.target)[i >> 1]!);
-      const tensor = await this.#gpu.tensor("staging", [count, 2], "u32", "kept entries");
-      try {
-        this.#gpu.upload(tensor.buffer, 0, pairs);
-        const recorder = new Recorder(this.#gpu);
-        gather(recorder, { moves: tensor, view: this.view, headDim: this.#headDim });
-        const recording = await recorder.finish("keep");
-        submit(this.#gpu, recording, { rows: 0, tiles: 0 });
-        await this.#gpu.sync();
-      } finally {
-        this.#gpu.destroyBuffer(tensor.buffer);
-      }
-    }
-    this.sync();
-    this.#gpu.trace.emit(() => ({ type: "kept", slot, layer, kept: count, freedBlocks: this.tables.pool.free - free }));
+    await this.#gather(moves);
+    await this.sync();
+    this.#gpu.trace.emit(() => ({ type: "kept", slot, layer, kept: moves.source.length, freedBlocks: tables.pool.free - free }));
     return true;
   }
 
-  /** Forget everything from `position` on: what speculation rolls back. */
+  /** Forget everything from `position` on: what speculation rolls back. The GPU learns of it at the next `sync`. */
   truncate(slot: number, position: number): void {
     this.tables.truncate(slot, position);
-    this.sync();
+  }
+
+  async #gather({ source, target }: Gather): Promise<void> {
+    if (source.length === 0) return;
+    const pairs = new Uint32Array(2 * source.length).map((_, i) => (i % 2 === 0 ? source : target)[i >> 1]!);
+    const tensor = await this.#gpu.tensor("staging", [source.length, 2], "u32", "copied entries");
+    try {
+      this.#gpu.upload(tensor.buffer, 0, pairs);
+      const recorder = new Recorder(this.#gpu);
+      gather(recorder, { moves: tensor, view: this.view, headDim: this.#headDim });
+      submit(this.#gpu, await recorder.finish("copy entries"), { rows: 0, tiles: 0 });
+      await this.#gpu.sync();
+    } finally {
+      this.#gpu.destroyBuffer(tensor.buffer);
+    }
   }
 
   close(): void {
@@ -108,18 +127,21 @@ export class KvCache {
   }
 }
 
-function blockCount(gpu: Gpu, { layers, kvHeads, headDim, format, layout, memory, sequences }: KvCacheOptions, blockSize: number, tableBlocks: number): number {
+/** Blocks of the pool; of a contiguous cache, entries. */
+function blockCount(gpu: Gpu, { layers, kvHeads, headDim, format, layout, maxModelLen, memory, sequences }: KvCacheOptions, blockSize: number): number {
   const blockBytes = blockSize * headDim * DTYPE_BYTES[format];
-  const perSequence = layers * kvHeads * tableBlocks;
+  const perSequence = layers * kvHeads * Math.ceil(maxModelLen / blockSize);
   const bindable = Math.floor(gpu.maxBinding / blockBytes);
   const wanted = memory === null
     ? Math.min(sequences * perSequence, Math.max(perSequence, Math.floor(DEFAULT_MEMORY / (2 * blockBytes))))
     : Math.floor(memory / (2 * blockBytes));
   const blocks = memory === null ? Math.min(wanted, bindable) : wanted;
-  if (blocks < layers * kvHeads) {
+  const least = layout.name === "contiguous" && layout.reserve === "max" ? perSequence : layers * kvHeads;
+  if (blocks < least) {
+    const unit = least === perSequence ? `a stretch of ${maxModelLen} tokens` : `one block of ${blockSize} tokens`;
     throw new OutOfMemoryError(
-      `the KV cache needs at least ${layers * kvHeads * 2 * blockBytes} bytes (one block of ${blockSize} tokens for each of ${layers} layers and ` +
-      `${kvHeads} KV heads), but ${memory ?? gpu.maxBinding} are allowed: raise kvMemory${layout.name === "contiguous" ? " or lower maxModelLen" : ""}`,
+      `the KV cache needs at least ${least * 2 * blockBytes} bytes (${unit} for each of ${layers} layers and ` +
+      `${kvHeads} KV heads), but ${memory ?? gpu.maxBinding} are allowed: raise kvMemory${least === perSequence ? " or lower maxModelLen" : ""}`,
     );
   }
   if (blocks > bindable) {

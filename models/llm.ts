@@ -13,12 +13,16 @@ import { resolveModel, type ResolvedModel } from "../engine/hub.ts";
 import { noTokenizer } from "../engine/no_tokenizer.ts";
 import { gptTokenizer, loadTokenizer, type Tokenizer } from "../engine/tokenizer.ts";
 import type { Trace } from "../engine/trace.ts";
+import { askedShapes } from "../kernels/linear_variants.ts";
+import { loadTuning, tune } from "../kernels/tune.ts";
 import { parseConfig, readConfig, type ModelConfig } from "./config.ts";
+import { BlockTables } from "./block_tables.ts";
 import { checkLoadOptions, completeGenerateOptions } from "./generate_options.ts";
 import { Generator } from "./generator.ts";
 import { KvCache } from "./kv_cache.ts";
 import { loadModel } from "./model.ts";
 import type { GenerateOptions, GenerateResult, LoadOptions, MemoryReport } from "./options.ts";
+import { PrefixCache, type PrefixStats } from "./prefix_cache.ts";
 import { presetConfig } from "./presets.ts";
 import { Request } from "./request.ts";
 import { Runner } from "./runner.ts";
@@ -44,6 +48,7 @@ export interface Environment {
 }
 
 export interface CacheStats {
+  /** Tokens of one KV head of one layer in a block; 1 where the cache is contiguous. */
   readonly blockSize: number;
   readonly blocksTotal: number;
   readonly blocksUsed: number;
@@ -52,14 +57,20 @@ export interface CacheStats {
   readonly meanLiveTokens: number;
   readonly meanReservedTokens: number;
   readonly preemptions: number;
+  /** All zero without a prefix cache. */
+  readonly prefix: PrefixStats;
 }
 
+const NO_PREFIX_CACHE: PrefixStats = { queriedTokens: 0, hitTokens: 0, cachedBlocks: 0, evictedBlocks: 0 };
+
+/** More than the last-level cache of any GPU of today has per die. */
+const TUNING_CACHE_BYTES = 64 << 20;
 const DEFAULT_MAX_MODEL_LEN = 4096;
 const DEFAULT_MAX_SEQUENCES = 16;
 const DEFAULT_PREFILL_CHUNK = 256;
 
 interface Parts {
-  gpu: Gpu; model: Model; cache: KvCache; runner: Runner; generator: Generator; tokenizer: Tokenizer;
+  gpu: Gpu; model: Model; cache: KvCache; prefix: PrefixCache | null; runner: Runner; generator: Generator; tokenizer: Tokenizer;
   source: ModelSource; maxModelLen: number; notes: readonly string[]; loadTimings: { weightsMs: number; pipelinesMs: number };
 }
 
@@ -74,6 +85,7 @@ export class LLM {
   readonly notes: readonly string[];
   readonly #gpu: Gpu;
   readonly #cache: KvCache;
+  readonly #prefix: PrefixCache | null;
   readonly #runner: Runner;
   readonly #generator: Generator;
   #requests = 0;
@@ -124,6 +136,7 @@ export class LLM {
     this.notes = parts.notes;
     this.#gpu = parts.gpu;
     this.#cache = parts.cache;
+    this.#prefix = parts.prefix;
     this.#runner = parts.runner;
     this.#generator = parts.generator;
   }
@@ -179,7 +192,7 @@ export class LLM {
 
   async #forwardAll(ids: readonly number[], out: Float32Array): Promise<void> {
     const { tables } = this.#cache;
-    const slot = tables.open();
+    const slot = tables.open(ids.length);
     if (slot === null || !tables.reserve(slot, ids.length)) {
       if (slot !== null) tables.close(slot);
       throw new ContextLengthError(`logits: ${ids.length} tokens do not fit the KV cache: raise kvMemory`);
@@ -187,7 +200,7 @@ export class LLM {
     try {
       for (let start = 0; start < ids.length; start += this.#runner.rows) {
         const chunk = ids.slice(start, start + this.#runner.rows);
-        this.#cache.sync();
+        await this.#cache.sync();
         this.#runner.writeBatch("prefill", chunk.map((id, i) => ({ id, position: start + i, sequence: slot, offset: i })), [], []);
         await this.#runner.forward(chunk.length);
         for (let first = 0; first < chunk.length; first += this.#runner.samples) {
@@ -217,8 +230,9 @@ export class LLM {
     const { cacheUse, scheduler } = this.#generator;
     const passes = Math.max(1, cacheUse.passes);
     return {
-      blockSize: tables.blockSize, blocksTotal: tables.pool.total, blocksUsed: tables.pool.used, peakBlocksUsed: cacheUse.peakBlocks,
+      blockSize: tables.blockSize, blocksTotal: tables.total, blocksUsed: tables.used, peakBlocksUsed: cacheUse.peakBlocks,
       meanLiveTokens: cacheUse.liveTokens / passes, meanReservedTokens: cacheUse.reservedTokens / passes, preemptions: scheduler.preemptions,
+      prefix: this.#prefix?.stats() ?? NO_PREFIX_CACHE,
     };
   }
 
@@ -250,6 +264,7 @@ export class LLM {
   ): Promise<Request[]> {
     this.#open();
     const complete = completeGenerateOptions(options);
+    this.#checkIds(Object.keys(complete.logitBias).map(Number), "generate: logitBias");
     const encoded = await Promise.all(prompts.map((prompt) => typeof prompt === "string" ? this.tokenizer.encode(prompt) : [...prompt]));
     this.#open();
     const requests = encoded.map((ids, i) => {
@@ -291,6 +306,7 @@ async function build(
 ): Promise<Parts> {
   const { onProgress } = options;
   const started = performance.now();
+  const tuning = gpu.adapter.software || process.env["DAWNLM_TUNING"] === "off" ? { note: null } : await loadTuning(gpu);
   const seed = options.seed ?? 0;
   const source: WeightSource = checkpoint === null ? { kind: "random", seed } : {
     kind: "checkpoint", name: checkpoint.folder, tensors: checkpoint.tensors, pieces: (name) => checkpoint.pieces(name),
@@ -308,17 +324,28 @@ async function build(
     layers: config.layers, kvHeads: config.kvHeads, headDim: config.headDim, format: options.kv ?? "f16", layout, slots: maxSequences,
     maxModelLen, memory: options.kvMemory ?? null, sequences: layout.name === "contiguous" ? maxSequences : Math.min(8, maxSequences),
   });
-  const runner = await Runner.create(gpu, model, cache, { rows: Math.max(prefillChunk, maxSequences), samples: maxSequences, maxModelLen });
+  const prefix = options.prefixCache !== false && cache.tables instanceof BlockTables ? new PrefixCache(cache.tables.pool, cache.tables.blockSize) : null;
+  // A step may read one prompt token beside every decoding sequence, however small the chunks are.
+  const runner = await Runner.create(gpu, model, cache, { rows: Math.max(prefillChunk, maxSequences + 1), samples: maxSequences, maxModelLen });
   onProgress?.({ stage: "pipelines", label: "pipelines", loaded: 0, total: 1 });
   await runner.prepare();
+  if (options.tune !== undefined) {
+    const { onReport, ...limits } = options.tune;
+    // A model smaller than the cache stays in it.
+    const cacheBytes = Math.min(TUNING_CACHE_BYTES, gpu.ledger.report().weights / 2);
+    const report = await tune(gpu, askedShapes(gpu), { ...limits, cacheBytes });
+    onReport?.(report);
+    runner.forget();
+    await runner.prepare();
+  }
   onProgress?.({ stage: "pipelines", label: "pipelines", loaded: 1, total: 1 });
 
   const fingerprint = checkpoint === null
     ? createHash("sha256").update(JSON.stringify([resolved.id, config, seed])).digest("hex")
     : await checkpoint.fingerprint();
   return {
-    gpu, model, cache, runner, tokenizer, maxModelLen, notes: checkpoint?.notes ?? [],
-    generator: new Generator(gpu, cache, runner, { maxSequences, prefillChunk, maxModelLen }),
+    gpu, model, cache, prefix, runner, tokenizer, maxModelLen, notes: [...checkpoint?.notes ?? [], ...(tuning.note === null ? [] : [tuning.note])],
+    generator: new Generator(gpu, cache, runner, { prefix, maxSequences, prefillChunk, maxModelLen, vocabSize: config.vocabSize }),
     source: { id: resolved.id, revision: resolved.kind === "folder" ? resolved.revision : null, random: resolved.kind === "random", fingerprint },
     loadTimings: { weightsMs, pipelinesMs: performance.now() - started - weightsMs },
   };

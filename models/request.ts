@@ -6,7 +6,7 @@
 import { performance } from "node:perf_hooks";
 import { StopMatcher, type StreamDecoder } from "../engine/detokenizer.ts";
 import type { CompleteGenerateOptions } from "./generate_options.ts";
-import type { FinishReason, GenerateResult, Timings } from "./options.ts";
+import type { FinishReason, GenerateResult, Timings, TokenLogprobs } from "./options.ts";
 import { Sequence } from "./sequence.ts";
 
 export class Request {
@@ -19,6 +19,7 @@ export class Request {
   readonly #eos: readonly number[];
   readonly #onPiece: (piece: { text: string; id: number }) => void;
   readonly #ids: number[] = [];
+  readonly #logprobs: TokenLogprobs[] = [];
   #text = "";
   #stopped: FinishReason | null = null;
   #settle!: { resolve: (result: GenerateResult) => void; reject: (error: unknown) => void };
@@ -27,21 +28,21 @@ export class Request {
     id: number, prompt: readonly number[], options: CompleteGenerateOptions,
     { decoder, eos, onPiece = () => {} }: { decoder: StreamDecoder; eos: readonly number[]; onPiece?: (piece: { text: string; id: number }) => void },
   ) {
-    const { maxNewTokens, temperature, topP, topK, seed, ignoreEos } = options;
-    this.sequence = new Sequence(id, prompt, { maxNewTokens, temperature, topP, topK, seed, ignoreEos });
+    this.sequence = new Sequence(id, prompt, options);
     this.result = new Promise((resolve, reject) => { this.#settle = { resolve, reject }; });
     this.result.catch(() => {}); // whoever asked for it gets the error; nobody else may be struck by it
     this.#decoder = decoder;
     this.#stops = new StopMatcher(options.stop);
-    this.#eos = ignoreEos ? [] : eos;
+    this.#eos = options.ignoreEos ? [] : eos;
     this.#onPiece = onPiece;
   }
 
   /** Take the next token. Returns the reason to stop after it; tokens that come later were computed ahead and are dropped. */
-  accept(id: number): FinishReason | null {
+  accept(id: number, logprobs: Omit<TokenLogprobs, "id"> | null = null): FinishReason | null {
     if (this.#stopped !== null) return this.#stopped;
     this.#arrivals.push(performance.now());
     this.#ids.push(id);
+    if (logprobs !== null) this.#logprobs.push({ id, ...logprobs });
     if (this.#eos.includes(id)) return this.#stopped = "stop";
     const { text, stopped } = this.#stops.push(this.#decoder.push(id));
     this.#emit(text, id);
@@ -56,7 +57,8 @@ export class Request {
     this.#emit(this.#stops.push(this.#decoder.flush()).text + this.#stops.flush(), this.#ids.at(-1) ?? -1);
     this.#settle.resolve({
       ids: this.#ids, text: this.#text, promptTokens: this.sequence.prompt.length, finishReason: reason, timings: this.#timings(),
-      stats: { preemptions: this.sequence.preemptions },
+      ...(this.sequence.options.logprobs !== null && { logprobs: this.#logprobs }),
+      stats: { preemptions: this.sequence.preemptions, cachedTokens: this.sequence.cachedTokens },
     });
   }
 

@@ -8,11 +8,12 @@ import { GpuError, OutOfMemoryError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { Recorder, submit, type Recording } from "../engine/recorder.ts";
 import type { Tensor } from "../engine/tensor.ts";
-import { advance, prefillTileRows } from "../kernels/attention.ts";
+import { advance, decodeSplits, partialsShape, prefillTileRows, type Splits } from "../kernels/attention.ts";
 import { batchWords, layOutBatch, type Batch, type BatchRow } from "../kernels/batch.ts";
 import { embed } from "../kernels/embed.ts";
-import { linear, rowsClass, type RowsClass } from "../kernels/linear.ts";
-import { packSampling, sample, SAMPLING_WORDS, type SamplingParams } from "../kernels/sample.ts";
+import { linear, rowsClass, ROWS_CLASSES, type RowsClass } from "../kernels/linear.ts";
+import { LOGPROB_WORDS, logprobs, unpackLogprobs, type Logprobs } from "../kernels/logprobs.ts";
+import { packSampling, sample, SAMPLING_WORDS, type Adjust, type SamplingParams } from "../kernels/sample.ts";
 import type { KvCache } from "./kv_cache.ts";
 import { cosSinTable } from "./rope.ts";
 import type { Activations, Model, Phase, Step } from "./step.ts";
@@ -28,6 +29,18 @@ function checkBindable({ maxBinding }: Gpu, rows: number, columns: number, what:
 }
 
 /** Rows sampled in one pass at most, also the rows of logits that are kept: all sequences of a batch, or a slice of `logits`. */
+/** What a batch asks of sampling beyond the plain: penalties or biases for some row, log-probabilities of some row. */
+export interface SamplingFeatures { readonly adjusted: boolean; readonly logprobs: boolean }
+const PLAIN: SamplingFeatures = { adjusted: false, logprobs: false };
+
+/** What a step gave its samples. */
+export interface Sampled {
+  /** NO_TOKEN where logits were not finite. */
+  readonly tokens: Uint32Array;
+  /** Of a sample that asked for the `top` likeliest. */
+  logprobs(sample: number, top: number): Logprobs;
+}
+
 export interface RunnerOptions { readonly rows: number; readonly samples: number; readonly maxModelLen: number }
 
 export class Runner {
@@ -38,11 +51,16 @@ export class Runner {
   readonly #cache: KvCache;
   readonly #batch: Batch;
   readonly #activations: Activations;
+  /** How decoding splits long rows; null when no sequence gets so long. */
+  readonly #splits: Splits | null;
   readonly #cosSin: Tensor;
   readonly #logits: Tensor;
   readonly #sampling: Tensor;
   readonly #sampled: Tensor;
   readonly #staging: GPUBuffer[];
+  /** Made when they are first needed: penalties and biases by slot, log-probabilities of the last steps and the buffers to read them with. */
+  #adjust: Adjust | null = null;
+  #logprobs: { readonly out: Tensor; readonly staging: GPUBuffer[] } | null = null;
   readonly #recordings = new Map<string, Promise<Recording>>();
   /** Decode steps since the batch was last written: the GPU's own counter, mirrored. */
   #step = 0;
@@ -59,13 +77,12 @@ export class Runner {
       x: await f32(hiddenSize, "x"), normed: await f32(hiddenSize, "normed"), qkv: await f32(model.qkv.width, "qkv"),
       q: await f32(heads * headDim, "q"), attended: await f32(model.attendedColumns, "attended"), inner: await f32(model.innerColumns, "inner"),
     };
-    const staging: GPUBuffer[] = [];
-    for (let i = 0; i < MAX_IN_FLIGHT; i++) {
-      staging.push(await gpu.createBuffer("staging", samples * 4, `sampled ${i}`, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST));
-    }
+    const staging = await stagingBuffers(gpu, samples * 4);
+    const { count, keys } = decodeSplits(gpu, model.config, options.maxModelLen);
+    const splits = count === 1 ? null : { count, keys, partials: await gpu.tensor("activations", partialsShape(model.config, samples, count), "f32", "split attention") };
     const words = await gpu.tensor("activations", [batchWords(rows)], "u32", "batch");
     return new Runner(gpu, model, cache, {
-      rows, samples, activations, staging, batch: { tensor: words, rows },
+      rows, samples, activations, splits, staging, batch: { tensor: words, rows },
       cosSin: await cosSinTable(gpu, model.config, options.maxModelLen),
       logits: await gpu.tensor("logits", [samples, vocabSize], "f32", "logits"),
       sampling: await gpu.tensor("activations", [samples, SAMPLING_WORDS], "u32", "sampling"),
@@ -74,7 +91,7 @@ export class Runner {
   }
 
   private constructor(gpu: Gpu, model: Model, cache: KvCache, made: {
-    rows: number; samples: number; activations: Activations; staging: GPUBuffer[]; batch: Batch;
+    rows: number; samples: number; activations: Activations; splits: Splits | null; staging: GPUBuffer[]; batch: Batch;
     cosSin: Tensor; logits: Tensor; sampling: Tensor; sampled: Tensor;
   }) {
     this.#gpu = gpu;
@@ -83,6 +100,7 @@ export class Runner {
     this.rows = made.rows;
     this.samples = made.samples;
     this.#activations = made.activations;
+    this.#splits = made.splits;
     this.#staging = made.staging;
     this.#batch = made.batch;
     this.#cosSin = made.cosSin;
@@ -96,16 +114,22 @@ export class Runner {
    * anybody's time to first token. The rows are zeros in sequence 0, whose blocks and lengths are written before they are ever read.
    */
   async prepare(): Promise<void> {
-    const classes: RowsClass[] = ["one", "few", "many"];
+    const upTo = (rows: number): readonly RowsClass[] => ROWS_CLASSES.slice(0, ROWS_CLASSES.indexOf(rowsClass(rows)) + 1);
     const recordings = await Promise.all([
-      ...classes.flatMap((rows) => [this.#layers("prefill", rows), this.#layers("decode", rows), this.#head(rows)]),
-      this.#tail("prefill"), this.#tail("decode"),
+      ...upTo(this.rows).map((rows) => this.#layers("prefill", rows)),
+      ...upTo(this.samples).flatMap((rows) => [this.#layers("decode", rows), this.#head(rows), ...(this.#splits ? [this.#layers("decode", rows, this.#splits)] : [])]),
+      this.#tail("prefill", PLAIN), this.#tail("decode", PLAIN),
     ]);
     for (const recording of recordings) submit(this.#gpu, recording, { rows: 1, tiles: 1 });
     await this.#gpu.sync();
   }
 
-  /** Write a new batch: its rows, which of them are sampled and how. Forgets the decode steps before it. */
+  /** Record everything anew when it is next needed: other kernel variants are in use now. */
+  forget(): void {
+    this.#recordings.clear();
+  }
+
+  /** Write a new batch: its rows, which of them are sampled and how. Forgets the decode steps before it, none of which may be in flight. */
   writeBatch(phase: Phase, rows: readonly BatchRow[], samples: readonly number[], sampling: readonly SamplingParams[]): void {
     const tileRows = phase === "prefill" ? prefillTileRows(this.#model.config) : 1;
     const { words, tiles } = layOutBatch(this.rows, rows, tileRows, samples);
@@ -115,41 +139,65 @@ export class Runner {
     this.#tiles = tiles;
   }
 
-  /** Forward the written batch and sample its samples. Returns one token per sample, NO_TOKEN where logits were not finite. */
-  async prefill(rows: number, samples: number): Promise<Uint32Array> {
-    const recordings = [await this.#layers("prefill", rowsClass(rows))];
-    if (samples > 0) recordings.push(await this.#head(rowsClass(samples)), await this.#tail("prefill"));
-    const staging = this.#submit(recordings, [rows, samples, samples], samples);
-    if (staging === null) {
-      await this.#gpu.sync();
-      return new Uint32Array();
+  /** Make ready what `features` need. */
+  async provide({ adjusted, logprobs }: SamplingFeatures): Promise<void> {
+    const { vocabSize } = this.#model.config;
+    if (adjusted) {
+      const { slots } = this.#cache.tables;
+      this.#adjust ??= {
+        counts: await this.#gpu.tensor("logits", [slots, vocabSize], "u32", "token counts"),
+        bias: await this.#gpu.tensor("logits", [slots, vocabSize], "f32", "logit biases"),
+      };
     }
-    return this.#receive(staging, samples);
+    if (logprobs) {
+      this.#logprobs ??= {
+        out: await this.#gpu.tensor("logits", [MAX_IN_FLIGHT, this.rows, LOGPROB_WORDS], "u32", "log-probabilities"),
+        staging: await stagingBuffers(this.#gpu, this.samples * (1 + LOGPROB_WORDS) * 4),
+      };
+    }
+  }
+
+  /** What the sampler adds to the logits of the sequence in `slot` (kernels/sample.ts packs it); null takes away what was there. After `provide`. */
+  writeAdjustment(slot: number, rows: { readonly counts: Uint32Array; readonly bias: Float32Array } | null): void {
+    const { vocabSize } = this.#model.config;
+    const { counts, bias } = rows ?? { counts: new Uint32Array(vocabSize), bias: new Float32Array(vocabSize) };
+    this.#gpu.upload(this.#adjust!.counts.buffer, slot * vocabSize * 4, counts);
+    this.#gpu.upload(this.#adjust!.bias.buffer, slot * vocabSize * 4, bias);
+  }
+
+  /** Forward the written batch and sample its samples. */
+  async prefill(rows: number, samples: number, features = PLAIN): Promise<Sampled> {
+    const recordings = [await this.#layers("prefill", rowsClass(rows))];
+    if (samples > 0) recordings.push(await this.#head(rowsClass(samples)), await this.#tail("prefill", features));
+    const receive = this.#submit(recordings, [rows, samples, samples], samples, features);
+    if (samples === 0) await this.#gpu.sync();
+    return receive();
   }
 
   /**
-   * `steps` decode steps of the written batch of `sequences` rows, all submitted at once. `onTokens` gets the tokens of each step as
-   * they arrive, in order.
+   * A function that submits one decode step of the written batch of `sequences` rows, the longest of which has `keys` keys then, and
+   * promises what it samples. At most MAX_IN_FLIGHT steps may be waiting; they arrive in order.
    */
-  async decode(sequences: number, steps: number, onTokens: (tokens: Uint32Array) => void): Promise<void> {
-    if (steps > MAX_IN_FLIGHT) throw new Error(`${steps} decode steps are more than ${MAX_IN_FLIGHT}, which may be in flight`);
+  async decoder(sequences: number, features = PLAIN): Promise<(keys: number) => Promise<Sampled>> {
     const kind = rowsClass(sequences);
-    const recordings = [await this.#layers("decode", kind), await this.#head(kind), await this.#tail("decode")];
-    const arriving: Promise<Uint32Array>[] = [];
-    for (let i = 0; i < steps; i++) {
-      const staging = this.#submit(recordings, [sequences, sequences, sequences], sequences)!;
+    const behind = [await this.#head(kind), await this.#tail("decode", features)];
+    const short = [await this.#layers("decode", kind), ...behind];
+    const long = this.#splits === null ? short : [await this.#layers("decode", kind, this.#splits), ...behind];
+    const longest = this.#splits?.keys ?? Infinity;
+    const rows = short.map(() => sequences);
+    return (keys) => {
+      const receive = this.#submit(keys > longest ? long : short, rows, sequences, features);
       this.#step++;
-      const tokens = this.#receive(staging, sequences);
-      tokens.catch(() => {}); // awaited below, in order; an earlier failure must not leave this one unhandled
-      arriving.push(tokens);
-    }
-    for (const tokens of arriving) onTokens(await tokens);
+      const sampled = receive();
+      sampled.catch(() => {}); // awaited later, in order; an earlier failure must not leave this one unhandled
+      return sampled;
+    };
   }
 
   /** Logits [count, vocab] of the rows `first` … of the batch forwarded last, which must still be in `x`: those named as its samples. */
   async readLogits(samples: number): Promise<Float32Array> {
     const head = await this.#head(rowsClass(samples));
-    this.#submit([head], [samples], 0);
+    void this.#submit([head], [samples], 0, PLAIN);
     return this.#gpu.readF32({ ...this.#logits, shape: [samples, this.#model.config.vocabSize] });
   }
 
@@ -162,13 +210,13 @@ export class Runner {
 
   /** Forward the written batch without sampling anything. */
   async forward(rows: number): Promise<void> {
-    this.#submit([await this.#layers("prefill", rowsClass(rows))], [rows], 0);
+    void this.#submit([await this.#layers("prefill", rowsClass(rows))], [rows], 0, PLAIN);
   }
 
-  /** Dispatches of one decode step for a batch of `sequences`. */
+  /** Dispatches of one decode step for a batch of `sequences`, none of them long enough to be split. */
   async dispatchesPerDecode(sequences: number): Promise<number> {
     const kind = rowsClass(sequences);
-    const recordings = await Promise.all([this.#layers("decode", kind), this.#head(kind), this.#tail("decode")]);
+    const recordings = await Promise.all([this.#layers("decode", kind), this.#head(kind), this.#tail("decode", PLAIN)]);
     return recordings.reduce((sum, { dispatches }) => sum + dispatches, 0);
   }
 
@@ -177,34 +225,37 @@ export class Runner {
     for (const { buffer } of [x, normed, qkv, q, attended, inner, this.#batch.tensor, this.#cosSin, this.#logits, this.#sampling, this.#sampled]) {
       this.#gpu.destroyBuffer(buffer);
     }
-    for (const buffer of this.#staging) this.#gpu.destroyBuffer(buffer);
+    for (const tensor of [this.#splits?.partials, this.#adjust?.counts, this.#adjust?.bias, this.#logprobs?.out]) if (tensor !== undefined) this.#gpu.destroyBuffer(tensor.buffer);
+    for (const buffer of [...this.#staging, ...(this.#logprobs?.staging ?? [])]) this.#gpu.destroyBuffer(buffer);
   }
 
-  /** Encode the recordings as one pass, each with its number of rows, and submit. With `samples`, the sampled tokens are copied for the host. */
-  #submit(recordings: readonly Recording[], rows: readonly number[], samples: number): GPUBuffer | null {
+  /** Encode the recordings as one pass, each with its number of rows, and submit. The function returned brings what was sampled. */
+  #submit(recordings: readonly Recording[], rows: readonly number[], samples: number, features: SamplingFeatures): () => Promise<Sampled> {
     const { device } = this.#gpu;
     const encoder = device.createCommandEncoder();
     const pass = encoder.beginComputePass();
     recordings.forEach((recording, i) => { recording.encode(pass, { rows: rows[i]!, tiles: this.#tiles }); });
     pass.end();
-    let staging: GPUBuffer | null = null;
-    if (samples > 0) {
-      staging = this.#staging.shift() ?? null;
-      if (staging === null) throw new GpuError("more steps are in flight than there are buffers to read them back with");
-      const row = (this.#step % MAX_IN_FLIGHT) * this.rows * 4;
-      encoder.copyBufferToBuffer(this.#sampled.buffer, this.#sampled.offset + row, staging, 0, samples * 4);
+    const pool = features.logprobs ? this.#logprobs!.staging : this.#staging;
+    const staging = samples > 0 ? pool.shift() : undefined;
+    if (samples > 0 && staging === undefined) throw new GpuError("more steps are in flight than there are buffers to read them back with");
+    if (staging !== undefined) {
+      const row = (this.#step % MAX_IN_FLIGHT) * this.rows;
+      encoder.copyBufferToBuffer(this.#sampled.buffer, this.#sampled.offset + row * 4, staging, 0, samples * 4);
+      if (features.logprobs) {
+        encoder.copyBufferToBuffer(this.#logprobs!.out.buffer, row * LOGPROB_WORDS * 4, staging, samples * 4, samples * LOGPROB_WORDS * 4);
+      }
     }
     device.queue.submit([encoder.finish()]);
-    return staging;
-  }
-
-  async #receive(staging: GPUBuffer, samples: number): Promise<Uint32Array> {
-    await this.#gpu.map(staging);
-    const tokens = new Uint32Array(staging.getMappedRange(0, samples * 4).slice(0));
-    staging.unmap();
-    this.#staging.push(staging);
-    this.#gpu.check();
-    return tokens;
+    return async () => {
+      if (staging === undefined) return { tokens: new Uint32Array(), logprobs: () => { throw new Error("nothing was sampled"); } };
+      await this.#gpu.map(staging);
+      const words = new Uint32Array(staging.getMappedRange(0, samples * 4 * (features.logprobs ? 1 + LOGPROB_WORDS : 1)).slice(0));
+      staging.unmap();
+      pool.push(staging);
+      this.#gpu.check();
+      return { tokens: words.subarray(0, samples), logprobs: (sample, top) => unpackLogprobs(words, samples + sample * LOGPROB_WORDS, top) };
+    };
   }
 
   #recorded(key: string, body: (recorder: Recorder) => void): Promise<Recording> {
@@ -217,14 +268,14 @@ export class Runner {
     return recording;
   }
 
-  #stepOf(phase: Phase, rows: RowsClass): Step {
+  #stepOf(phase: Phase, rows: RowsClass, splits: Splits | null): Step {
     const tileRows = phase === "prefill" ? prefillTileRows(this.#model.config) : 1;
-    return { batch: this.#batch, view: this.#cache.view, cosSin: this.#cosSin, rows, phase, tileRows, activations: this.#activations };
+    return { batch: this.#batch, view: this.#cache.view, cosSin: this.#cosSin, rows, phase, tileRows, splits, activations: this.#activations };
   }
 
-  #layers(phase: Phase, rows: RowsClass): Promise<Recording> {
-    return this.#recorded(`layers, ${phase}, ${rows}`, (recorder) => {
-      const step = this.#stepOf(phase, rows);
+  #layers(phase: Phase, rows: RowsClass, splits: Splits | null = null): Promise<Recording> {
+    return this.#recorded(`layers, ${phase}, ${rows}${splits === null ? "" : ", split"}`, (recorder) => {
+      const step = this.#stepOf(phase, rows, splits);
       embed(recorder, { batch: this.#batch, table: this.#model.embedding, x: this.#activations.x });
       this.#model.layers(recorder, step);
     });
@@ -235,17 +286,26 @@ export class Runner {
     return this.#recorded(`head, ${rows}`, (recorder) => {
       const { normed } = this.#activations;
       const { hiddenSize, vocabSize } = this.#model.config;
-      this.#model.finalNorm(recorder, this.#stepOf("decode", rows));
+      this.#model.finalNorm(recorder, this.#stepOf("decode", rows, null));
       const sampledRows: Tensor = { ...normed, shape: [this.samples, hiddenSize] };
       linear(recorder, { x: sampledRows, weight: this.#model.head, y: { ...this.#logits, shape: [this.samples, vocabSize] } }, { rows });
     });
   }
 
   /** Sampling, and after a decode step the advance to the next. */
-  #tail(phase: Phase): Promise<Recording> {
-    return this.#recorded(`tail, ${phase}`, (recorder) => {
-      sample(recorder, { logits: this.#logits, sampling: this.#sampling, sampled: this.#sampled, batch: this.#batch }, { feedback: phase === "decode" });
+  #tail(phase: Phase, features: SamplingFeatures): Promise<Recording> {
+    return this.#recorded(`tail, ${phase}${features.adjusted ? ", adjusted" : ""}${features.logprobs ? ", logprobs" : ""}`, (recorder) => {
+      const operands = { logits: this.#logits, sampling: this.#sampling, sampled: this.#sampled, batch: this.#batch };
+      sample(recorder, { ...operands, ...(features.adjusted && { adjust: this.#adjust! }) }, { feedback: phase === "decode" });
+      if (features.logprobs) logprobs(recorder, { ...operands, out: this.#logprobs!.out });
       if (phase === "decode") advance(recorder, { view: this.#cache.view, batch: this.#batch });
     });
   }
+}
+
+/** One for each step in flight. */
+async function stagingBuffers(gpu: Gpu, bytes: number): Promise<GPUBuffer[]> {
+  const buffers: GPUBuffer[] = [];
+  for (let i = 0; i < MAX_IN_FLIGHT; i++) buffers.push(await gpu.createBuffer("staging", bytes, `sampled ${i}`, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST));
+  return buffers;
 }

@@ -1,26 +1,23 @@
 /**
- * Who runs in the next step, and in which cache blocks. Sequences come first, are served first: a prompt is prefilled in chunks as soon
- * as the cache has room for it, otherwise everything that runs decodes together. When the cache is full the sequence that came last
- * gives its blocks back and is computed again later, so every sequence finishes. No GPU in here: the runner turns a plan into forward
- * passes and hands the sampled tokens back. Three verbs, schedule, run, commit:
+ * Decides what runs next (continuous batching, Yu et al. 2022; chunked prefill, Agrawal et al. 2023). While prompts are waiting to be
+ * read, a step takes one token of every decoding sequence and fills up with chunks of prompts, in order of arrival; else all decoding
+ * sequences advance together, step after step. When the cache is full, the sequence that arrived last gives its memory back and is
+ * computed again later, so every sequence finishes. No GPU in here: the runner turns a plan into forward passes and hands the sampled
+ * tokens back. Three verbs, schedule, run, commit:
  *
  *   const scheduler = new Scheduler({ tables, maxSequences: 16, prefillChunk: 256, maxModelLen: 4096 });
  *   for (const sequence of sequences) scheduler.add(sequence);
  *   for (;;) {
- *     const plan = scheduler.schedule({ lookahead: 8 });
+ *     const plan = scheduler.schedule();
  *     if (plan === null) break;                                    // all finished
- *     upload(tables.takeDirty());
- *     if (plan.kind === "prefill") {
+ *     if (plan.kind === "mixed") {
  *       // forward tokenAt(start … start + count − 1) of every part in one pass; sample after the last row of parts with `sample`
- *       const tokens = await runPrefill(plan.parts);
- *       scheduler.commitPrefill(plan, tokens.map((token) => ({ tokens: [token], finish: isEos(token) ? "stop" : undefined })));
+ *       const tokens = await runRows(plan.parts);
+ *       scheduler.commitMixed(plan, tokens.map((token) => ({ token, finish: isEos(token) ? "stop" : null })));
  *     } else {
- *       // `steps` passes, one row per sequence: the first feeds tokenAt(computed), each later one what the GPU sampled before it
- *       const rows = await runDecode(plan.sequences, plan.steps);
- *       scheduler.commitDecode(plan, rows.map((tokens) => {
- *         const eos = tokens.findIndex(isEos);                     // tokens behind a stop are thrown away
- *         return eos < 0 ? { tokens } : { tokens: tokens.slice(0, eos + 1), finish: "stop" };
- *       }));
+ *       // one row per sequence: the first step feeds tokenAt(computed), each later one what the GPU sampled before it
+ *       do submitStep(); while (inFlight < 8 && scheduler.extend(plan, inFlight));
+ *       for (const tokens of await arrivedSteps()) scheduler.commitDecode(plan, tokens.map(…));
  *     }
  *   }
  *
@@ -28,53 +25,58 @@
  */
 
 import { ContextLengthError, UsageError } from "../engine/errors.ts";
-import type { BlockTables } from "./block_tables.ts";
+import { BlockTables } from "./block_tables.ts";
+import type { CacheTables } from "./cache_tables.ts";
 import type { FinishReason } from "./options.ts";
+import type { PrefixCache } from "./prefix_cache.ts";
 import type { Sequence } from "./sequence.ts";
 
-export interface PrefillPart {
+export interface StepPart {
   readonly sequence: Sequence;
-  /** Position of the first token of the chunk. */
+  /** Position of its first token in this step. */
   readonly start: number;
   readonly count: number;
-  /** The chunk ends the prompt: the token after its last row is sampled. */
+  /** Its last row is the last known token of the sequence: the token after it is sampled. */
   readonly sample: boolean;
 }
 
-/** Chunks of prompts, oldest sequence first, at most `prefillChunk` rows together. */
-export interface PrefillPlan {
-  readonly kind: "prefill";
-  readonly parts: readonly PrefillPart[];
+/** One token of each decoding sequence, then chunks of prompts, together at most `prefillChunk` rows where the decoding ones leave room. */
+export interface MixedPlan {
+  readonly kind: "mixed";
+  readonly parts: readonly StepPart[];
 }
 
-/** One token per sequence and step; room for `steps` steps is reserved, so no host decision is needed between them. */
+/** One token of each sequence and step. Room for the first step is reserved; `extend` reserves for more. */
 export interface DecodePlan {
   readonly kind: "decode";
   readonly sequences: readonly Sequence[];
-  readonly steps: number;
 }
 
-export type StepPlan = PrefillPlan | DecodePlan;
+export type StepPlan = MixedPlan | DecodePlan;
 
-/** What a run gave one sequence. `finish` is set when a stop condition was met; running into a length limit the scheduler sees itself. */
+/** What a step gave one sequence. `finish` is set when a stop condition was met; running into a length limit the scheduler sees itself. */
 export interface Outcome {
-  readonly tokens: readonly number[];
-  readonly finish?: FinishReason | undefined;
+  /** Null when the row gave none: the sequence must finish then. */
+  readonly token: number | null;
+  readonly finish: FinishReason | null;
 }
 
 export interface SchedulerOptions {
   /** No other user of these tables may hold a slot while sequences run. */
-  readonly tables: BlockTables;
+  readonly tables: CacheTables;
+  /** Where equal prefixes are found again; only over block tables. */
+  readonly prefix?: PrefixCache | null;
   /** Most sequences that hold cache at the same time. */
   readonly maxSequences: number;
-  /** Most prompt tokens in one forward pass. */
+  /** Most tokens in one forward pass; a prompt goes on by one token at least, however many sequences decode. */
   readonly prefillChunk: number;
   /** Longest sequence, prompt and continuation, in tokens. */
   readonly maxModelLen: number;
 }
 
 export class Scheduler {
-  readonly #tables: BlockTables;
+  readonly #tables: CacheTables;
+  readonly #prefix: PrefixCache | null;
   readonly #maxSequences: number;
   readonly #prefillChunk: number;
   readonly #maxModelLen: number;
@@ -85,15 +87,17 @@ export class Scheduler {
   #plan: StepPlan | null = null;
   #preemptions = 0;
 
-  constructor({ tables, maxSequences, prefillChunk, maxModelLen }: SchedulerOptions) {
+  constructor({ tables, prefix = null, maxSequences, prefillChunk, maxModelLen }: SchedulerOptions) {
     for (const [name, value] of Object.entries({ maxSequences, prefillChunk, maxModelLen })) {
       if (!Number.isInteger(value) || value < 1) throw new UsageError(`${name} must be a positive whole number, got ${value}`);
     }
-    if (tables.slots < maxSequences || tables.maxBlocksPerTable * tables.blockSize < maxModelLen) {
-      throw new Error(`Scheduler: tables have ${tables.slots} slots of ${tables.maxBlocksPerTable * tables.blockSize} tokens, ` +
+    if (tables.slots < maxSequences || tables.maxTokens < maxModelLen) {
+      throw new Error(`Scheduler: tables have ${tables.slots} slots of ${tables.maxTokens} tokens, ` +
         `but maxSequences is ${maxSequences} and maxModelLen ${maxModelLen}`);
     }
+    if (prefix !== null && !(tables instanceof BlockTables)) throw new Error("Scheduler: prefixes are shared in blocks, but the cache has none");
     this.#tables = tables;
+    this.#prefix = prefix;
     this.#maxSequences = maxSequences;
     this.#prefillChunk = prefillChunk;
     this.#maxModelLen = maxModelLen;
@@ -106,7 +110,7 @@ export class Scheduler {
 
   /**
    * Queues a sequence. Throws ContextLengthError when it could never run: the prompt leaves no room for a new token in maxModelLen, or
-   * prompt and continuation together need more blocks than the whole pool has.
+   * prompt and continuation together need more than the whole cache.
    */
   add(sequence: Sequence): void {
     if (sequence.status !== "waiting" || this.#waiting.includes(sequence)) throw new Error(`sequence ${sequence.id} was added before`);
@@ -115,18 +119,16 @@ export class Scheduler {
       throw new ContextLengthError(`the prompt has ${prompt.length} tokens, but maxModelLen is ${this.#maxModelLen} including at least ` +
         `one new token: shorten the prompt or raise maxModelLen`);
     }
-    const { pool, layers, kvHeads, blockSize } = this.#tables;
     const limit = this.#limit(sequence);
-    if (this.#tables.blocksFor(limit) > pool.total) {
-      const capacity = Math.floor(pool.total / (layers * kvHeads)) * blockSize;
+    if (limit > this.#tables.capacity) {
       throw new ContextLengthError(`a prompt of ${prompt.length} tokens with up to ${limit - prompt.length} new ones needs a cache of ` +
-        `${limit} tokens, but kvMemory holds ${capacity}: raise kvMemory, or lower maxNewTokens or maxModelLen`);
+        `${limit} tokens, but kvMemory holds ${this.#tables.capacity}: raise kvMemory, or lower maxNewTokens or maxModelLen`);
     }
     if (maxNewTokens === 0) this.finish(sequence, "length");
     else this.#waiting.push(sequence);
   }
 
-  /** Ends a sequence wherever it stands and gives its blocks back. A finished sequence stays as it is. */
+  /** Ends a sequence wherever it stands and gives its memory back. A finished sequence stays as it is. */
   finish(sequence: Sequence, reason: FinishReason): void {
     if (sequence.status === "finished") return;
     for (const list of [this.#waiting, this.#prefilling, this.#decoding]) {
@@ -144,109 +146,125 @@ export class Scheduler {
   }
 
   /**
-   * What to run next; null when every sequence has finished. At most `lookahead` decode steps are planned. Reserves blocks, admits and
-   * preempts, but counts nothing as computed: a plan that was not run may be dropped by scheduling again.
+   * What to run next; null when every sequence has finished. Reserves room, admits and preempts, but counts nothing as computed: a plan
+   * that was not run may be dropped by scheduling again.
    */
-  schedule({ lookahead = 1 }: { lookahead?: number } = {}): StepPlan | null {
-    this.#plan = this.#planPrefill() ?? this.#planDecode(lookahead);
+  schedule(): StepPlan | null {
+    while (this.#decoding.length > 0 && !this.#decoding.every((sequence) => this.#tables.reserve(sequence.slot, 1))) this.#preempt();
+    this.#plan = this.#planMixed() ?? (this.#decoding.length > 0 ? { kind: "decode", sequences: [...this.#decoding] } : null);
     if (this.#plan === null && this.#waiting.length > 0) {
-      throw new Error(`Scheduler: nothing runs, yet ${this.#tables.pool.used} cache blocks are in use and sequence ` +
-        `${this.#waiting[0]!.id} cannot start`);
+      throw new Error(`Scheduler: nothing runs, yet ${this.#tables.used} cache blocks are in use and sequence ${this.#waiting[0]!.id} cannot start`);
     }
     return this.#plan;
   }
 
-  /** `outcomes`: one for each part with `sample`, in order, with one token, or none if `finish` is set. */
-  commitPrefill(plan: PrefillPlan, outcomes: readonly Outcome[]): void {
-    this.#close(plan, plan.parts.filter((part) => part.sample).length, outcomes.length);
+  /**
+   * Whether one more step of a plan may follow `inFlight` steps that were submitted and not committed: every sequence is still in it and
+   * short of its limit, nobody could join, and there is room, which is then reserved. When not, commit what is in flight and schedule.
+   */
+  extend(plan: DecodePlan, inFlight: number): boolean {
+    if (plan !== this.#plan || this.#decoding.length !== plan.sequences.length || this.#prefilling.length > 0) return false;
+    if (plan.sequences.some((sequence) => sequence.status === "finished" || sequence.tokens + inFlight >= this.#limit(sequence))) return false;
+    if (this.#startable() !== null) return false;
+    return plan.sequences.every((sequence) => this.#tables.reserve(sequence.slot, inFlight + 1));
+  }
+
+  /** `outcomes`: one for each part with `sample`, in order. */
+  commitMixed(plan: MixedPlan, outcomes: readonly Outcome[]): void {
+    this.#check(plan, plan.parts.filter((part) => part.sample).length, outcomes.length);
+    this.#plan = null;
     let next = 0;
     for (const { sequence, count, sample } of plan.parts) {
       const outcome = sample ? outcomes[next++]! : null;
       if (sequence.status === "finished") continue;
-      this.#tables.advance(sequence.slot, count);
-      sequence.computed += count;
+      this.#advance(sequence, count, false);
       if (outcome === null) continue;
-      this.#prefilling.splice(this.#prefilling.indexOf(sequence), 1);
-      this.#decoding.push(sequence);
-      this.#append(sequence, outcome, 1);
+      const at = this.#prefilling.indexOf(sequence);
+      if (at >= 0) this.#decoding.push(...this.#prefilling.splice(at, 1));
+      this.#append(sequence, outcome);
     }
   }
 
-  /**
-   * `outcomes`: one per sequence of the plan, in order. `ran`: steps that were run, if fewer than planned. A sequence that goes on must
-   * have a token for each of them; one with `finish` may have fewer (its stop condition was seen late; what was run behind it is lost).
-   */
-  commitDecode(plan: DecodePlan, outcomes: readonly Outcome[], ran = plan.steps): void {
-    this.#close(plan, plan.sequences.length, outcomes.length);
-    if (ran < 1 || ran > plan.steps) throw new Error(`Scheduler: ${ran} decode steps were run, but ${plan.steps} were planned`);
+  /** The oldest step in flight has arrived. `outcomes`: one per sequence of the plan, in order; those of sequences that ended before are ignored. */
+  commitDecode(plan: DecodePlan, outcomes: readonly Outcome[]): void {
+    this.#check(plan, plan.sequences.length, outcomes.length);
     plan.sequences.forEach((sequence, i) => {
       if (sequence.status === "finished") return;
-      this.#tables.advance(sequence.slot, ran, { onGpu: true });
-      sequence.computed += ran;
-      this.#append(sequence, outcomes[i]!, ran);
+      this.#advance(sequence, 1, true);
+      this.#append(sequence, outcomes[i]!);
     });
   }
 
-  #planPrefill(): PrefillPlan | null {
-    const parts: PrefillPart[] = [];
-    let rows = this.#prefillChunk;
+  #planMixed(): MixedPlan | null {
+    let budget = Math.max(1, this.#prefillChunk - this.#decoding.length);
+    const chunks: StepPart[] = [];
     const take = (sequence: Sequence) => {
-      const start = sequence.computed, left = sequence.tokens - start, count = Math.min(rows, left);
-      parts.push({ sequence, start, count, sample: count === left });
-      rows -= count;
+      const start = sequence.computed, left = sequence.tokens - start, count = Math.min(budget, left);
+      chunks.push({ sequence, start, count, sample: count === left });
+      budget -= count;
     };
-    for (const sequence of this.#prefilling) if (rows > 0) take(sequence);
-    while (rows > 0) {
+    for (const sequence of this.#prefilling) if (budget > 0) take(sequence);
+    while (budget > 0) {
       const sequence = this.#admit();
       if (sequence === null) break;
       take(sequence);
     }
-    return parts.length > 0 ? { kind: "prefill", parts } : null;
+    if (chunks.length === 0) return null;
+    const decodes = this.#decoding.map((sequence): StepPart => ({ sequence, start: sequence.computed, count: 1, sample: true }));
+    return { kind: "mixed", parts: [...decodes, ...chunks] };
   }
 
   /**
-   * Starts the first of the waiting if a slot is free and the pool has blocks for its tokens and one more, and beyond that a block for
-   * every running table to grow by: without these the newcomer would be preempted, and its prefill lost, a few tokens later.
+   * The first of the waiting, if a sequence and the cache have room for its tokens and one more, and beyond that a block for every running
+   * table to grow by: without these the newcomer would be preempted, and its prefill lost, a few tokens later.
    */
-  #admit(): Sequence | null {
+  #startable(): { sequence: Sequence; chain: ReturnType<PrefixCache["match"]> } | null {
     const sequence = this.#waiting[0];
     if (sequence === undefined || this.running >= this.#maxSequences) return null;
     const tables = this.#tables;
-    const growth = [...this.#decoding, ...this.#prefilling].reduce((sum, other) => {
+    const growing = [...this.#decoding, ...this.#prefilling].map((other) => {
       const soon = Math.min(other.tokens + 1 + tables.blockSize, this.#limit(other));
-      return sum + tables.shortfall(other.slot, soon - other.computed);
-    }, 0);
-    if (tables.blocksFor(sequence.tokens + 1) + growth > tables.pool.free) return null;
-    const slot = tables.open();
+      return { slot: other.slot, tokens: soon - other.computed };
+    });
+    // At least one token must go through the model, for its logits.
+    const chain = this.#prefix?.match((i) => sequence.tokenAt(i), sequence.tokens - 1) ?? [];
+    const shared = tables instanceof BlockTables
+      ? chain.reduce((sum, { blocks }) => sum + blocks.reduce((held, id) => held + (tables.pool.owners(id) > 1 ? 1 : 0), 0), 0) : 0;
+    return tables.hasRoom(sequence.tokens + 1, this.#limit(sequence), growing, shared) ? { sequence, chain } : null;
+  }
+
+  #admit(): Sequence | null {
+    const next = this.#startable();
+    if (next === null) return null;
+    const { sequence, chain } = next;
+    const tables = this.#tables;
+    const slot = tables.open(this.#limit(sequence));
     if (slot === null) return null;
-    tables.reserve(slot, sequence.tokens + 1);
+    if (tables instanceof BlockTables && chain.length > 0) tables.adopt(slot, chain.map(({ blocks }) => blocks));
+    const cached = chain.length * tables.blockSize;
+    if (!tables.reserve(slot, sequence.tokens + 1 - cached)) {
+      tables.close(slot);
+      return null;
+    }
+    this.#prefix?.touch(chain);
+    if (sequence.preemptions === 0) {
+      this.#prefix?.count(sequence.tokens, cached);
+      sequence.cachedTokens = cached;
+    }
     this.#waiting.shift();
     this.#prefilling.push(sequence);
     sequence.slot = slot;
+    sequence.computed = cached;
+    sequence.prefixNode = chain.at(-1) ?? null;
+    sequence.prefixBlocks = chain.length;
+    sequence.admitted = true;
     sequence.status = "running";
     return sequence;
   }
 
-  #planDecode(lookahead: number): DecodePlan | null {
-    while (this.#decoding.length > 0) {
-      let steps = Math.min(lookahead, ...this.#decoding.map((sequence) => this.#limit(sequence) - sequence.tokens));
-      while (steps > 1 && !this.#hasRoom(steps)) steps--;
-      if (this.#hasRoom(steps)) {
-        for (const sequence of this.#decoding) this.#tables.reserve(sequence.slot, steps);
-        return { kind: "decode", sequences: [...this.#decoding], steps };
-      }
-      this.#preempt(this.#decoding.pop()!);
-    }
-    return null;
-  }
-
-  #hasRoom(steps: number): boolean {
-    const needed = this.#decoding.reduce((sum, sequence) => sum + this.#tables.shortfall(sequence.slot, steps), 0);
-    return needed <= this.#tables.pool.free;
-  }
-
-  /** The tokens generated so far are computed again with the prompt, as one longer prompt. */
-  #preempt(sequence: Sequence): void {
+  /** The last-come sequence leaves. Its generated tokens are computed again with the prompt, as one longer prompt. */
+  #preempt(): void {
+    const sequence = (this.#prefilling.length > 0 ? this.#prefilling : this.#decoding).pop()!;
     this.#leaveCache(sequence);
     sequence.computed = 0;
     sequence.status = "waiting";
@@ -257,23 +275,39 @@ export class Scheduler {
 
   #leaveCache(sequence: Sequence): void {
     if (sequence.slot < 0) return;
+    const chain = [];
+    for (let node = sequence.prefixNode; node !== null; node = node.parent) if (this.#prefix!.has(node)) chain.unshift(node);
+    this.#prefix?.touch(chain);
+    sequence.prefixNode = null;
     this.#tables.close(sequence.slot);
     sequence.slot = -1;
   }
 
-  /** Only the latest plan can be committed, once, and completely. */
-  #close(plan: StepPlan, sampled: number, outcomes: number): void {
+  #check(plan: StepPlan, sampled: number, outcomes: number): void {
     if (plan !== this.#plan) throw new Error("Scheduler: the plan committed is not the one scheduled last");
     if (outcomes !== sampled) throw new Error(`Scheduler: ${outcomes} outcomes for a plan that samples ${sampled} sequences`);
-    this.#plan = null;
   }
 
-  #append(sequence: Sequence, { tokens, finish }: Outcome, ran: number): void {
-    if (tokens.length > ran || (finish === undefined && tokens.length < ran)) {
-      throw new Error(`Scheduler: ${tokens.length} tokens for sequence ${sequence.id} after ${ran} steps (finish: ${finish ?? "no"})`);
+  /** `count` more tokens are in the cache; blocks that are full now may be found by others. */
+  #advance(sequence: Sequence, count: number, onGpu: boolean): void {
+    const tables = this.#tables;
+    tables.advance(sequence.slot, count, { onGpu });
+    sequence.computed += count;
+    if (this.#prefix === null || !(tables instanceof BlockTables)) return;
+    while ((sequence.prefixBlocks + 1) * tables.blockSize <= sequence.computed) {
+      const parent: typeof sequence.prefixNode = sequence.prefixNode;
+      if (parent === null ? sequence.prefixBlocks > 0 : !this.#prefix.has(parent)) return; // what comes before has been given up
+      const blocks = tables.blocksAt(sequence.slot, sequence.prefixBlocks);
+      if (blocks === null) return;
+      sequence.prefixNode = this.#prefix.add(parent, (i) => sequence.tokenAt(i), sequence.prefixBlocks * tables.blockSize, blocks);
+      sequence.prefixBlocks++;
     }
-    sequence.generated.push(...tokens);
-    if (finish !== undefined) this.finish(sequence, finish);
+  }
+
+  #append(sequence: Sequence, { token, finish }: Outcome): void {
+    if (token !== null) sequence.generated.push(token);
+    else if (finish === null) throw new Error(`Scheduler: sequence ${sequence.id} neither has a token nor finishes`);
+    if (finish !== null) this.finish(sequence, finish);
     else if (sequence.tokens >= this.#limit(sequence)) this.finish(sequence, "length");
   }
 

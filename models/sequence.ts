@@ -4,13 +4,14 @@
  */
 
 import { UsageError } from "../engine/errors.ts";
-import type { FinishReason, GenerateOptions } from "./options.ts";
+import type { CompleteGenerateOptions } from "./generate_options.ts";
+import type { FinishReason } from "./options.ts";
+import type { PrefixNode } from "./prefix_cache.ts";
 
 export type SequenceStatus = "waiting" | "running" | "finished";
 
-/** What the scheduler and the sampler need of GenerateOptions, with the defaults filled in. */
-export type SequenceOptions =
-  Readonly<Required<Pick<GenerateOptions, "maxNewTokens" | "temperature" | "topP" | "topK" | "seed" | "ignoreEos">>>;
+/** What the scheduler and the sampler need of the options of a request. */
+export type SequenceOptions = Omit<CompleteGenerateOptions, "signal" | "stop">;
 
 export class Sequence {
   readonly id: number;
@@ -21,6 +22,13 @@ export class Sequence {
   slot = -1;
   /** Leading tokens that have been through the model: the position of the next one. Not the cache length once a press has run. */
   computed = 0;
+  /** The last of its blocks that the prefix cache knows, and how many those are. */
+  prefixNode: PrefixNode | null = null;
+  prefixBlocks = 0;
+  /** Prompt tokens that came out of the prefix cache. */
+  cachedTokens = 0;
+  /** Holds a slot since the last plan: who keeps things by slot must fill them in, and set it to false. */
+  admitted = false;
   status: SequenceStatus = "waiting";
   finishReason: FinishReason | null = null;
   /** Times it was pushed out of the cache. */

@@ -5,7 +5,7 @@
 
 import type { Recorder } from "../engine/recorder.ts";
 import type { Tensor } from "../engine/tensor.ts";
-import { append, appendAndAttend, attention, type KvView, type Projection, type QkvLayout } from "../kernels/attention.ts";
+import { append, appendAndAttend, attention, type KvView, type Projection, type QkvLayout, type Splits } from "../kernels/attention.ts";
 import type { Batch } from "../kernels/batch.ts";
 import type { RowsClass, Weight } from "../kernels/linear.ts";
 import type { ModelConfig } from "./config.ts";
@@ -39,6 +39,8 @@ export interface Step {
   readonly phase: Phase;
   /** Most rows of one sequence that attend together. */
   readonly tileRows: number;
+  /** In decoding: how the keys of long rows are shared among workgroups; null when no row is long. */
+  readonly splits: Splits | null;
   readonly activations: Activations;
 }
 
@@ -59,12 +61,12 @@ export interface Activations {
 
 /** attended = attention of the rows in qkv, which also join the cache. */
 export function attend(
-  recorder: Recorder, { view, batch, cosSin, tileRows, phase, activations: { qkv, q, attended } }: Step, config: ModelConfig, layout: QkvLayout, layer: number,
+  recorder: Recorder, { view, batch, cosSin, tileRows, splits, phase, activations: { qkv, q, attended } }: Step, config: ModelConfig, layout: QkvLayout, layer: number,
   headNorm?: Projection["headNorm"],
 ): void {
   const projection: Projection = { qkv, layout, cosSin, headNorm };
   if (phase === "decode") {
-    appendAndAttend(recorder, { projection, out: attended, view, batch }, config, layer);
+    appendAndAttend(recorder, { projection, out: attended, view, batch, splits }, config, layer);
     return;
   }
   append(recorder, { projection, q, view, batch }, config, layer);

@@ -53,9 +53,11 @@ export async function print(text: string): Promise<void> {
 /** The options of the library as the command line spells them; messages of the library name them. */
 const FLAG_OF: Readonly<Record<string, string>> = {
   maxNewTokens: "--max-tokens", temperature: "--temperature", topP: "--top-p", topK: "--top-k", kvMemory: "--kv-memory",
-  maxModelLen: "--max-model-len", seed: "--seed", stop: "--stop", weights: "--weights", kv: "--kv", adapter: "--adapter",
+  maxModelLen: "--max-model-len", maxSequences: "--batch-size", seed: "--seed", stop: "--stop", weights: "--weights", kv: "--kv", adapter: "--adapter", minP: "--min-p",
+  repetitionPenalty: "--repetition-penalty", presencePenalty: "--presence-penalty", frequencyPenalty: "--frequency-penalty", logitBias: "--logit-bias",
+  logprobs: "--logprobs",
 };
-const LIBRARY_NAMES = /\b(?:maxNewTokens|topP|topK|kvMemory|maxModelLen)\b|(?<=^|; )\w+(?= must be )/g;
+const LIBRARY_NAMES = /\b(?:maxNewTokens|maxSequences|topP|topK|minP|kvMemory|maxModelLen|logitBias)\b|(?<=^|; )\w+(?= must be )/g;
 
 function inFlags(message: string): string {
   return message.replace(/^(?:generate|LLM\.load): /, "").replace(LIBRARY_NAMES, (name) => FLAG_OF[name] ?? name);
@@ -83,7 +85,7 @@ export function reportFailure(error: unknown, debug: boolean): number {
   return exitCode;
 }
 
-/** Signals leave with their code, a reader that went away (`| head`) ends the process quietly, a full disk is told. */
+/** Signals leave with their code, a reader that went away (`| head`) ends the process quietly, a full disk is told, a warning of the library is a line. */
 export function guardProcess(): void {
   process.on("SIGINT", interrupt);
   process.on("SIGTERM", () => process.exit(EXIT_TERMINATED));
@@ -94,6 +96,12 @@ export function guardProcess(): void {
     process.exit(1);
   });
   process.stderr.on("error", () => {}); // nobody is left to tell
+  const others = process.listeners("warning");
+  process.removeAllListeners("warning");
+  process.on("warning", (warning) => {
+    if ((warning as NodeJS.ErrnoException).code !== "DAWNLM_PREEMPTION") for (const listener of others) listener(warning);
+    else process.stderr.write(`dawnlm: ${oneLine(inFlags(warning.message))}\n`);
+  });
 }
 
 let running: AbortController | null = null;

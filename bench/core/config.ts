@@ -17,6 +17,9 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const TECHNIQUES: Readonly<Record<string, string>> = { pagedattention: "PagedAttention", paged_attention: "PagedAttention" };
 const LEVELS = ["small", "medium", "large"];
 
+/** What is reserved and wasted comes out the same every time, and a run over every distribution takes long: more iterations are asked for. */
+const MEMORY_ITERATIONS = 1;
+
 export interface ConfigRequest {
   readonly config?: string | undefined;
   readonly technique?: string | undefined;
@@ -67,6 +70,23 @@ function settle(sources: readonly Readonly<Record<string, unknown>>[]): { values
   };
   if (values["temperature"] === 0) follow("top_p", "temperature", 1);
   if (values["method"] === "basic") follow("block_size", "method", DEFAULTS.block_size);
+  // Of two experiments the one asked for later runs; what only the other needs gives way with it.
+  const isMemory = values["benchmark_memory"] === true, isPrefix = values["shared_prefix"] !== undefined;
+  if (isMemory && isPrefix) {
+    follow("benchmark_memory", "shared_prefix", false);
+    if (values["benchmark_memory"] === true) follow("shared_prefix", "benchmark_memory", undefined);
+  }
+  const experiment = values["benchmark_memory"] === true ? "benchmark_memory" : values["shared_prefix"] !== undefined ? "shared_prefix" : null;
+  if (experiment !== "benchmark_memory") follow("distributions", "benchmark_memory", undefined);
+  if (experiment !== null) {
+    follow("method", experiment, DEFAULTS.method);
+    for (const key of ["prompts", "prompts_file"] as const) follow(key, experiment, undefined);
+  }
+  if (experiment === "benchmark_memory") {
+    follow("max_tokens", experiment, DEFAULTS.max_tokens);
+    follow("test_iterations", experiment, MEMORY_ITERATIONS);
+    follow("ignore_eos", experiment, true);
+  }
   for (const [a, b] of [["prompts", "prompts_file"], ["device", "adapter"]] as const) {
     if (values[a] === undefined || values[b] === undefined) continue;
     follow(a, b, undefined);

@@ -1,76 +1,27 @@
 /**
- * `node bench/run.ts`: run an experiment and write its reports. Flags and a YAML file say what to do (config.ts), the experiment does it
- * (paged_attention.ts), and report/ says what came out. Here they are only put together.
+ * `node bench/run.ts`: run an experiment and write its reports. Flags (flags.ts) and a YAML file (config.ts) say what to do, an experiment
+ * does it, and report/ says what came out. Here they are only put together.
  */
 
 import { SingleBar } from "cli-progress";
-import { Command, InvalidArgumentError } from "commander";
 import { LLM } from "../../index.ts";
 import { DawnlmError } from "../../engine/errors.ts";
+import type { Load } from "./arms.ts";
 import { EXIT_INTERRUPTED, guardProcess, interruptible, normaliseArgv, reportFailure, withoutControls } from "./cli.ts";
-import { loadConfig, type ConfigRequest, type LoadedConfig } from "./config.ts";
+import { loadConfig, type LoadedConfig } from "./config.ts";
 import { machine } from "./environment.ts";
 import { ResultsFolder } from "./files.ts";
-import { runPagedAttention, type Load } from "./paged_attention.ts";
+import { program, requestOf } from "./flags.ts";
+import type { Hooks, Outcome } from "./measure.ts";
+import { runMemoryBenchmark } from "./memory_benchmark.ts";
+import { runPagedAttention, runSharedPrefix } from "./paged_attention.ts";
 import { choosePrompts } from "./prompts.ts";
-import { armJson, statusOf, type Run } from "./report/json.ts";
+import { armJson, comparisonJson, memoryJson, memoryStatusOf, statusOf, wordsOf, type Run, type RunInfo, type Status } from "./report/json.ts";
 import { armMarkdown, comparisonMarkdown } from "./report/markdown.ts";
-import { terminalSummary } from "./report/terminal.ts";
-import { KEYS, type Key } from "./schema.ts";
+import { memoryMarkdown } from "./report/memory.ts";
+import { memorySummary, terminalSummary } from "./report/terminal.ts";
 
 const EXIT_FAILED_CELLS = 5;
-
-/** A number where the text is a decimal one; the schema says what was expected where it is not. */
-const numeric = (text: string): unknown => (/^[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?$/i.test(text) ? Number(text) : text);
-const once = (text: string, earlier: string | undefined): string => {
-  if (earlier !== undefined) throw new InvalidArgumentError("It was given twice.");
-  return text;
-};
-
-function program(): Command {
-  return new Command("node bench/run.ts")
-    .description("Run an experiment and write its reports under results/.")
-    .option("--config <file>", "a YAML file, such as config/PagedAttention/pagedattention_small_default.yaml", once)
-    .option("--technique <name>", "PagedAttention; with --batch-level it names a default config")
-    .option("--batch-level <level>", "small, medium or large (default: medium)")
-    .option("--experiment-name <name>", "goes into the names of the reports")
-    .option("--method <arms>", "basic, optimized or both")
-    .option("--model <model>", "a folder, a bundled name, a hub id, or random:NAME")
-    .option("--max-tokens <count>", "new tokens per request", numeric)
-    .option("--temperature <number>", "0 is greedy", numeric)
-    .option("--top-p <number>", "share of probability to sample from", numeric)
-    .option("--seed <number>", "of prompts, sampling and the order of arms", numeric)
-    .option("--batch-size <count>", "most sequences that run together", numeric)
-    .option("--num-prompts <count>", "requests per iteration", numeric)
-    .option("--max-model-len <tokens>", "longest prompt and continuation; what the contiguous baseline reserves", numeric)
-    .option("--kv-memory <bytes>", "for keys and values together", numeric)
-    .option("--test-iterations <count>", "measured iterations", numeric)
-    .option("--warmup-iterations <count>", "iterations before them", numeric)
-    .option("--device <index...>", "index of the adapter, as `dawnlm doctor` counts", (text: string, all: unknown[] = []) => [...all, numeric(text)])
-    .option("--adapter <name>", "auto, software, an index, or part of an adapter's name")
-    .option("--output-dir <folder>", "where results go (default: results)")
-    .option("--no-save", "write no files")
-    .option("--prompts <text...>", "the prompts themselves")
-    .option("--prompts-file <file>", "one prompt per line")
-    .option("--debug", "show where an error comes from")
-    .helpOption("-h, --help", "show this help")
-    .allowExcessArguments(false)
-    .exitOverride()
-    .configureOutput({ outputError: (text, write) => { write(text.replace(/^error: /, "dawnlm: ")); } });
-}
-
-function requestOf(flags: Readonly<Record<string, unknown>>): ConfigRequest {
-  const values: Partial<Record<Key, unknown>> = {};
-  for (const [flag, value] of Object.entries(flags)) {
-    const key = flag.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`) as Key;
-    if (KEYS.includes(key) && key !== "technique" && key !== "batch_level") values[key] = value;
-  }
-  if (flags["save"] === false) values.save_results = false;
-  return {
-    config: flags["config"] as string | undefined, technique: flags["technique"] as string | undefined,
-    batchLevel: flags["batchLevel"] as string | undefined, flags: values,
-  };
-}
 
 /** Progress on a terminal; elsewhere a line now and then, so that a log shows life. */
 function progress(): { onStep: (label: string, done: number, total: number) => void; stop: () => void } {
@@ -98,8 +49,44 @@ function progress(): { onStep: (label: string, done: number, total: number) => v
   };
 }
 
-async function execute(loaded: LoadedConfig, load: Load): Promise<number> {
-  const { config, file, origins } = loaded;
+/** What an experiment leaves: text for the terminal, and files with their names. Null when it was stopped before there was anything to tell. */
+interface Finished { readonly status: Status; readonly summary: string; readonly files: readonly (readonly [name: string, text: string])[] }
+type Experiment = (info: Omit<RunInfo, "machine">, load: Load, hooks: Hooks) => Promise<Finished | null>;
+
+const measured = ({ arms }: Outcome): boolean => arms.some(({ iterations }) => iterations.length > 0);
+
+const layouts: Experiment = async (info, load, hooks) => {
+  const outcome = await runPagedAttention(info.config, info.prompts, load, hooks);
+  if (!measured(outcome)) return null;
+  const run: Run = { ...info, outcome, machine: machine() };
+  const { files } = wordsOf(run), { batch_level, experiment_name } = info.config;
+  const comparison = comparisonMarkdown(run);
+  return {
+    status: statusOf(run), summary: terminalSummary(run),
+    files: [
+      ...outcome.arms.flatMap((arm): [string, string][] => [[`${files.arms[arm.name]}.md`, armMarkdown(run, arm)], [`${files.arms[arm.name]}.json`, armJson(run, arm)]]),
+      ...(comparison === null ? [] : [[`${files.comparison(batch_level, experiment_name)}.md`, comparison] as const]),
+    ],
+  };
+};
+
+const sharedPrefix: Experiment = async (info, load, hooks) => {
+  const { outcome, prompts } = await runSharedPrefix(info.config, load, hooks);
+  if (!measured(outcome)) return null;
+  const run: Run = { ...info, outcome, prompts, machine: machine() };
+  const name = wordsOf(run).files.prefix(info.config.batch_level, info.config.experiment_name);
+  return { status: statusOf(run), summary: terminalSummary(run), files: [[`${name}.md`, comparisonMarkdown(run)!], [`${name}.json`, comparisonJson(run)]] };
+};
+
+const memoryBenchmark: Experiment = async (info, load, hooks) => {
+  const memory = await runMemoryBenchmark(info.config, load, hooks);
+  if (!memory.cells.some(({ outcome }) => measured(outcome))) return null;
+  const run = { ...info, memory, prompts: memory.prompts, machine: machine() };
+  const name = wordsOf(run).files.memory(info.config.batch_level, info.config.experiment_name);
+  return { status: memoryStatusOf(run), summary: memorySummary(run), files: [[`${name}.md`, memoryMarkdown(run)], [`${name}.json`, memoryJson(run)]] };
+};
+
+async function execute({ config, file, origins }: LoadedConfig, load: Load): Promise<number> {
   const prompts = choosePrompts(config);
   const folder = config.save_results ? ResultsFolder.open(config.output_dir, config.technique) : null;
   const bar = progress();
@@ -109,34 +96,20 @@ async function execute(loaded: LoadedConfig, load: Load): Promise<number> {
     const loadShown: Load = (model, options) => load(model, {
       ...options, onProgress: ({ stage, label, loaded: done, total }) => { bar.onStep(`${stage}: ${withoutControls(label)}`, done, total); },
     });
-    const outcome = await interruptible((signal) => runPagedAttention(config, prompts, loadShown, { signal, onStep: bar.onStep }));
+    const experiment = config.benchmark_memory ? memoryBenchmark : config.shared_prefix !== undefined ? sharedPrefix : layouts;
+    const finished = await interruptible((signal) => experiment({ config, configFile: file, origins, prompts, started }, loadShown, { signal, onStep: bar.onStep }));
     bar.stop();
-    const run: Run = { config, configFile: file, origins, prompts, outcome, machine: machine(), started };
-    const finished = outcome.arms.some(({ iterations }) => iterations.length > 0);
-    if (!finished) {
+    if (finished === null) {
       process.stderr.write("dawnlm: interrupted before the first iteration was finished; no report was written\n");
       return EXIT_INTERRUPTED;
     }
-    process.stdout.write(`${terminalSummary(run)}\n`);
-    if (folder !== null) {
-      const files = writeReports(folder, run);
-      process.stdout.write(`\nReports:\n${files.map((path) => `  ${path}`).join("\n")}\n`);
-    }
-    const status = statusOf(run);
-    return status === "interrupted" ? EXIT_INTERRUPTED : status === "invalid" ? EXIT_FAILED_CELLS : 0;
+    process.stdout.write(`${finished.summary}\n`);
+    if (folder !== null) process.stdout.write(`\n${wordsOf({ config }).reports}\n${folder.write(finished.files).map((path) => `  ${path}`).join("\n")}\n`);
+    return finished.status === "interrupted" ? EXIT_INTERRUPTED : finished.status === "invalid" ? EXIT_FAILED_CELLS : 0;
   } finally {
     bar.stop();
     folder?.release();
   }
-}
-
-function writeReports(folder: ResultsFolder, run: Run): string[] {
-  const files = run.outcome.arms.flatMap((arm): [string, string][] => [
-    [`${arm.name}_report.md`, armMarkdown(run, arm)], [`${arm.name}_report.json`, armJson(run, arm)],
-  ]);
-  const comparison = comparisonMarkdown(run);
-  if (comparison !== null) files.push([`comparison_experiment_${run.config.batch_level}_${run.config.experiment_name}.md`, comparison]);
-  return folder.write(files);
 }
 
 /** Returns the exit code. `load` stands in for LLM.load in tests. */

@@ -4,6 +4,7 @@
  */
 
 import { z } from "zod";
+import { DISTRIBUTIONS } from "./lengths.ts";
 
 const positive = (max: number) => z.int().min(1).max(max);
 
@@ -34,10 +35,14 @@ const FIELDS = {
   kv_memory: [positive(2 ** 40).optional(), "bytes for keys and values, a whole number"],
   max_model_len: [z.int().min(2).max(2 ** 20).optional(), "a whole number of tokens from 2"],
   block_size: [positive(4096), "a whole number of tokens from 1 to 4096"],
+  benchmark_memory: [z.boolean(), "true or false"],
+  distributions: [z.array(z.enum(DISTRIBUTIONS)).min(1).refine((names) => new Set(names).size === names.length).optional(), `a list of some of ${DISTRIBUTIONS.join(", ")}, each once`],
+  shared_prefix: [z.int().min(1).max(2 ** 20).optional(), "a whole number of tokens from 1"],
   prompts: [z.array(z.string().min(1)).min(1).max(10_000).optional(), "a list of texts"],
   prompts_file: [z.string().min(1).optional(), "a file with one prompt per line"],
   output_dir: [z.string().min(1).refine((path) => !path.split(/[\\/]/).includes("..")), "a folder, written without '..'"],
   save_results: [z.boolean(), "true or false"],
+  lang: [z.enum(["en", "zh"]), "en or zh"],
 } as const satisfies Record<string, readonly [z.ZodType, string]>;
 
 export type Key = keyof typeof FIELDS;
@@ -47,12 +52,12 @@ export type ExperimentConfig = { readonly [K in Key]: z.infer<(typeof FIELDS)[K]
 export const DEFAULTS = {
   technique: "PagedAttention", batch_level: "medium", method: "both", model: "tiny-neox", max_tokens: 100, temperature: 0.8, top_p: 0.95,
   seed: 0, batch_size: 4, num_prompts: 10, warmup_iterations: 1, test_iterations: 5, ignore_eos: true, weights: "auto", kv: "f16", block_size: 16,
-  output_dir: "results", save_results: true,
+  benchmark_memory: false, lang: "en", output_dir: "results", save_results: true,
 } as const satisfies Partial<ExperimentConfig>;
 
 /** Keys of other techniques, and why they would do nothing here. */
 const WITHOUT_EFFECT: Readonly<Record<string, string>> = {
-  quantization_config: "has no effect on PagedAttention, which compares two cache layouts of one unquantized model; take it out",
+  quantization_config: "has no effect on PagedAttention, which compares cache layouts of one unquantized model; take it out",
   press: "has no effect on PagedAttention: no press runs here; take it out",
   draft: "has no effect on PagedAttention: nothing is speculated here; take it out",
 };
@@ -108,6 +113,23 @@ function contradictions(c: Partial<ExperimentConfig>): Problem[] {
   }
   if (more(c.block_size, c.max_model_len)) add("block_size", `${c.block_size} is more than max_model_len (${c.max_model_len})`);
   if (c.method === "basic" && c.block_size !== undefined && c.block_size !== DEFAULTS.block_size) add("block_size", "has no effect on method basic, whose cache is contiguous");
+  for (const key of ["benchmark_memory", "shared_prefix"] as const) {
+    if (c[key] === undefined || c[key] === false) continue;
+    const arms = key === "benchmark_memory" ? "compares all three layouts" : "compares paged with and without a prefix cache";
+    if (c.method !== undefined && c.method !== "both") add("method", `has no effect with ${key}, which ${arms}; take it out`);
+    for (const given of ["prompts", "prompts_file"] as const) {
+      if (c[given] !== undefined) add(given, `has no effect with ${key}, which takes its prompts from the bundled texts; take it out`);
+    }
+  }
+  if (c.benchmark_memory === true) {
+    if (c.shared_prefix !== undefined) add("shared_prefix", "benchmark_memory and shared_prefix are two experiments; keep one");
+    if (c.max_tokens !== undefined && c.max_tokens !== DEFAULTS.max_tokens) add("max_tokens", "has no effect with benchmark_memory, which draws the lengths of its texts; take it out");
+    if (c.ignore_eos === false) add("ignore_eos", "benchmark_memory gives every text the length that was drawn for it: set it to true");
+  } else if (c.distributions !== undefined) add("distributions", "has no effect without benchmark_memory");
+  if (more(c.block_size, c.shared_prefix)) add("shared_prefix", `${c.shared_prefix} is less than block_size (${c.block_size}): only whole blocks are shared`);
+  if (c.shared_prefix !== undefined && c.max_tokens !== undefined && more(c.shared_prefix + c.max_tokens + 1, c.max_model_len)) {
+    add("shared_prefix", `${c.shared_prefix} and max_tokens (${c.max_tokens}) leave no room for a prompt in max_model_len (${c.max_model_len})`);
+  }
   return problems;
 }
 

@@ -32,6 +32,8 @@ export interface Change {
   readonly median: number;
   readonly min: number;
   readonly max: number;
+  /** What an arm differs from itself between neighbouring iterations, in percent: the median, of the more restless of the two. */
+  readonly noise: number;
   readonly measurable: boolean;
   /** There when it is not measurable because there were fewer than CLAIM_ITERATIONS pairs. */
   readonly tooFew?: true;
@@ -40,7 +42,10 @@ export interface Change {
 /** Iterations that must agree on the sign of a change before it is claimed: chance alone does so once in 16. */
 export const CLAIM_ITERATIONS = 5;
 
-/** `measurable` is false when the iterations do not agree on a sign or are too few to tell: then a median says nothing. */
+/**
+ * `measurable` is false when the iterations do not agree on a sign, when they are too few to tell, or when the change is no larger than the
+ * noise: on a busy machine five iterations agree on a sign by chance often enough.
+ */
 export function change(a: readonly (number | null)[], b: readonly (number | null)[]): Change | null {
   const percents = a.flatMap((from, i) => {
     const to = b[i];
@@ -49,8 +54,14 @@ export function change(a: readonly (number | null)[], b: readonly (number | null
   const summary = summarise(percents);
   if (summary === null) return null;
   const { median, min, max } = summary;
-  if (percents.length < CLAIM_ITERATIONS) return { median, min, max, measurable: false, tooFew: true };
-  return { median, min, max, measurable: min > 0 || max < 0 };
+  const noise = Math.max(restlessness(a), restlessness(b));
+  if (percents.length < CLAIM_ITERATIONS) return { median, min, max, noise, measurable: false, tooFew: true };
+  return { median, min, max, noise, measurable: (min > 0 || max < 0) && Math.abs(median) > noise };
+}
+
+function restlessness(samples: readonly (number | null)[]): number {
+  const values = samples.filter((sample) => sample !== null && sample > 0) as number[];
+  return quantile(values.slice(1).map((to, i) => Math.abs(to / values[i]! - 1) * 100), 0.5) ?? 0;
 }
 
 /** A small seeded generator (mulberry32): orders and choices of a run can be repeated. */

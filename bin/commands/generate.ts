@@ -9,10 +9,11 @@ import { adapterInWords, checkedOptions, loadModel, type ModelFlags } from "../m
 /** More than any context holds; a pipe that never ends is refused instead of filling the memory. */
 const MAX_STDIN_BYTES = 32 * 2 ** 20;
 
-export interface GenerateFlags extends ModelFlags { readonly json?: boolean }
+export interface GenerateFlags extends ModelFlags { readonly json?: boolean; readonly logprobs?: number }
 
 /** Returns the exit code. */
 export async function generate(argument: string | undefined, flags: GenerateFlags): Promise<number> {
+  if (flags.logprobs !== undefined && flags.json !== true) throw new UsageError("--logprobs has no effect without --json, which shows them");
   const options = await checkedOptions(flags);
   const prompt = argument === undefined || argument === "-" ? await promptFromStdin(argument) : argument;
   if (prompt === "") throw new UsageError("the prompt is empty: give the text to continue");
@@ -63,10 +64,10 @@ async function writeText(llm: LLM, prompt: string, options: GenerateOptions): Pr
 }
 
 async function writeJson(llm: LLM, prompt: string, options: GenerateOptions): Promise<void> {
-  const { text, ids, promptTokens, finishReason, timings, stats } = await llm.generate(prompt, options);
+  const { text, ids, promptTokens, finishReason, logprobs, timings, stats } = await llm.generate(prompt, options);
   const { adapter, kernelFamily } = llm.environment;
   await print(`${JSON.stringify({
-    text, ids, promptTokens, finishReason, timings, stats,
+    text, ids, promptTokens, finishReason, logprobs, timings, stats,
     memory: llm.memory(), source: llm.source, adapter, kernelFamily, loadTimings: llm.loadTimings,
   })}\n`);
 }

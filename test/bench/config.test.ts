@@ -3,12 +3,13 @@
  * never with a stack trace. Then which source of a value wins.
  */
 
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { UsageError } from "../../engine/errors.ts";
+import { presetConfig } from "../../models/presets.ts";
 import { loadConfig, type ConfigRequest, type LoadedConfig } from "../../bench/core/config.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "dawnlm-config-"));
@@ -169,6 +170,54 @@ test("Y15: more contradictions within one file", () => {
   assert.match(only("method: basic\nblock_size: 32\n"), /block_size: has no effect on method basic/);
 });
 
+test("Y15: experiments that need other keys, or none of them", () => {
+  const only = (text: string): string => { const lines = refused(GOOD + text); assert.is(lines.length, 1, lines.join("\n")); return lines[0]!; };
+  assert.match(only("benchmark_memory: true\nshared_prefix: 64\n"), /^x\.yaml:3:16 {2}shared_prefix: benchmark_memory and shared_prefix are two experiments; keep one$/);
+  assert.match(only("benchmark_memory: true\nmax_tokens: 20\n"), /max_tokens: has no effect with benchmark_memory, which draws the lengths of its texts/);
+  assert.match(only("benchmark_memory: true\nignore_eos: false\n"), /ignore_eos: .+set it to true/);
+  assert.match(only("benchmark_memory: true\nmethod: basic\n"), /method: has no effect with benchmark_memory, which compares all three layouts/);
+  assert.match(only("shared_prefix: 64\nmethod: optimized\n"), /method: has no effect with shared_prefix, which compares paged with and without a prefix cache/);
+  assert.match(only("shared_prefix: 64\nprompts: [a]\n"), /prompts: has no effect with shared_prefix, which takes its prompts from the bundled texts/);
+  assert.match(only("benchmark_memory: true\nprompts_file: a\n"), /prompts_file: has no effect with benchmark_memory/);
+  assert.match(only("distributions: [alpaca]\n"), /distributions: has no effect without benchmark_memory/);
+  assert.match(only("benchmark_memory: true\ndistributions: [alpaca, alpaca]\n"), /distributions: expected a list of some of sharegpt, alpaca, uniform, constant, each once/);
+  assert.match(only("benchmark_memory: true\ndistributions: [chat]\n"), /distributions: expected a list of some of/);
+  assert.match(only("shared_prefix: 15\n"), /shared_prefix: 15 is less than block_size \(16\): only whole blocks are shared/);
+  assert.match(only("shared_prefix: 400\nmax_model_len: 500\nmax_tokens: 100\n"), /shared_prefix: 400 and max_tokens \(100\) leave no room for a prompt in max_model_len \(500\)/);
+  assert.match(only("shared_prefix: 0\n"), /shared_prefix: expected a whole number of tokens from 1, got 0/);
+  assert.match(only("benchmark_memory: 1\n"), /benchmark_memory: expected true or false, got 1 \(number\)/);
+  assert.match(only("lang: cn\n"), /lang: expected en or zh, got "cn" \(string\)/);
+});
+
+test("a flag for an experiment makes what the file says for another give way", () => {
+  const file = `${GOOD}max_tokens: 48\ntest_iterations: 5\nmethod: basic\nprompts: [a]\nnum_prompts: 1\nbatch_size: 1\n`;
+  const { config, origins } = load(file, { flags: { benchmark_memory: true } });
+  assert.equal([config.benchmark_memory, config.max_tokens, config.test_iterations, config.method, config.prompts], [true, 100, 1, "both", undefined]);
+  assert.equal([origins["max_tokens"], origins["test_iterations"], origins["method"]], ["follows benchmark_memory", "follows benchmark_memory", "follows benchmark_memory"]);
+  assert.is(load(file, { flags: { benchmark_memory: true, test_iterations: 7 } }).config.test_iterations, 7);
+  assert.is(load(`${GOOD}benchmark_memory: true\ntest_iterations: 3\n`).config.test_iterations, 3);
+  assert.equal(refused(file, { flags: { benchmark_memory: true, max_tokens: 9 } }), ["--max-tokens: has no effect with benchmark_memory, which draws the lengths of its texts; take it out"]);
+  const other = load(`${GOOD}benchmark_memory: true\ndistributions: [alpaca]\n`, { flags: { shared_prefix: 32 } }).config;
+  assert.equal([other.benchmark_memory, other.distributions, other.shared_prefix], [false, undefined, 32]);
+  const back = load(`${GOOD}shared_prefix: 32\n`, { flags: { benchmark_memory: true } }).config;
+  assert.equal([back.benchmark_memory, back.shared_prefix], [true, undefined]);
+});
+
+test("every file under configs parses, and its name, level and model go together", () => {
+  const root = join(import.meta.dirname, "../../configs/PagedAttention");
+  const files = readdirSync(root).sort();
+  assert.ok(files.length >= 9, files.join());
+  const models = new Set<string>(), names = new Set<string>();
+  for (const file of files) {
+    const { config } = loadConfig({ config: join(root, file), flags: {} });
+    models.add(config.model);
+    if (!/_default\.yaml$/.test(file)) assert.ok(!names.has(config.experiment_name) && config.experiment_name !== "default", `${file} would write over another's reports`);
+    names.add(config.experiment_name);
+    if (config.model.startsWith("random:")) presetConfig(config.model.slice("random:".length));
+  }
+  for (const model of ["tiny-neox", "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", "EleutherAI/pythia-1.4b", "random:qwen2.5-1.5b", "random:pythia-2.8b"]) assert.ok(models.has(model), model);
+});
+
 /** The first source's own keys and values; its device [4] is an index like any other. */
 const FIRST_SOURCE = `experiment_name: default
 technique: PagedAttention
@@ -196,7 +245,7 @@ test("Y15: the first source's config is read as it is; its quantization_config w
   const { config } = load(FIRST_SOURCE);
   assert.equal([config.device, config.warmup_iterations, config.num_prompts], [[4], 3, 10]);
   assert.equal(refused(FIRST_SOURCE + QUANTIZATION), [
-    "x.yaml:14:1  quantization_config: has no effect on PagedAttention, which compares two cache layouts of one unquantized model; take it out",
+    "x.yaml:14:1  quantization_config: has no effect on PagedAttention, which compares cache layouts of one unquantized model; take it out",
   ]);
 });
 

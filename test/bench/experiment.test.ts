@@ -5,11 +5,14 @@
 
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { compare } from "../../bench/core/metrics.ts";
-import { runPagedAttention, type Load, type Outcome } from "../../bench/core/paged_attention.ts";
+import type { Load } from "../../bench/core/arms.ts";
+import { compare } from "../../bench/core/compare.ts";
+import { en } from "../../bench/core/lang/en.ts";
+import type { Outcome } from "../../bench/core/measure.ts";
+import { runPagedAttention } from "../../bench/core/paged_attention.ts";
 import { DEFAULTS, type ExperimentConfig } from "../../bench/core/schema.ts";
 import { DeviceLostError } from "../../engine/errors.ts";
-import type { GenerateOptions } from "../../models/options.ts";
+import type { GenerateOptions, KvLayout } from "../../models/options.ts";
 import { fakeLoad } from "../support/fake_llm.ts";
 
 const test = suite("experiment");
@@ -24,6 +27,8 @@ const TEXTS = ["a bb ccc", "dddd", "ee f", "ggg hh i jj", "k"];
 
 interface Call { readonly layout: string; readonly prompts: readonly string[]; readonly options: GenerateOptions }
 
+const nameOf = (layout: KvLayout): string => (layout.name === "paged" ? "paged" : `contiguous-${layout.reserve}`);
+
 /** Run, calling `before` at every batch. */
 async function run(
   config: Partial<ExperimentConfig>, before: (call: Call, count: number, stop: AbortController) => void = () => {},
@@ -36,24 +41,23 @@ async function run(
     return {
       ...llm,
       generateBatch: (prompts, generate) => {
-        const call = { layout: options.kvLayout!.name, prompts: prompts.map(String), options: generate };
+        const call = { layout: nameOf(options.kvLayout!), prompts: prompts.map(String), options: generate };
         calls.push(call);
         before(call, calls.length, stop);
         return llm.generateBatch(prompts, generate);
       },
     };
   };
-  const prompts = { texts: TEXTS, origin: "a test", sha256: "" };
-  const outcome = await runPagedAttention({ ...CONFIG, ...config }, prompts, load, { signal: stop.signal, onStep: () => {} });
+  const outcome = await runPagedAttention({ ...CONFIG, ...config }, { texts: TEXTS }, load, { signal: stop.signal, onStep: () => {} });
   return { outcome, calls };
 }
 
-test("static batches for one arm, all requests at once for the other, the same work and settings for both", async () => {
+test("static batches for one arm, all requests at once for the others, the same work and settings for all", async () => {
   const { calls } = await run({ test_iterations: 1, warmup_iterations: 0 });
   const of = (layout: string): Call[] => calls.filter((call) => call.layout === layout);
-  assert.equal(of("contiguous").map(({ prompts }) => prompts.length), [2, 2, 1]);
-  assert.equal(of("paged").map(({ prompts }) => prompts.length), [5]);
-  assert.equal(of("contiguous").flatMap(({ prompts }) => prompts), of("paged")[0]!.prompts);
+  assert.equal(of("contiguous-max").map(({ prompts }) => prompts.length), [2, 2, 1]);
+  for (const layout of ["contiguous-exact", "paged"]) assert.equal(of(layout).map(({ prompts }) => prompts.length), [5]);
+  assert.equal(of("contiguous-max").flatMap(({ prompts }) => prompts), of("paged")[0]!.prompts);
   for (const { options: { maxNewTokens, temperature, topP, ignoreEos } } of calls) {
     assert.equal([maxNewTokens, temperature, topP, ignoreEos], [4, 0.8, 0.95, true]);
   }
@@ -76,9 +80,8 @@ test("prompt i is sampled with seed + i, in every batch, arm and iteration; seed
 test("the order on record is the order in which the arms ran, without warm-up", async () => {
   const { outcome, calls } = await run({ warmup_iterations: 2 });
   const turns: string[] = [];
-  const isPaged = (i: number): boolean => calls[i]!.layout === "paged";
-  for (let i = 0; i < calls.length; i += isPaged(i) ? 1 : BATCHES) turns.push(isPaged(i) ? "optimized" : "basic");
-  assert.equal(outcome.order.flat(), turns.slice(2 * 2));
+  for (let i = 0; i < calls.length; i += calls[i]!.layout === "contiguous-max" ? BATCHES : 1) turns.push(calls[i]!.layout);
+  assert.equal(outcome.order.flat(), turns.slice(2 * 3));
   assert.is(outcome.order.length, 6);
 });
 
@@ -88,19 +91,19 @@ test("stopped in the middle of an iteration: what was finished stays, whichever 
     assert.is(outcome.status, "interrupted");
     assert.is(calls.length, at, "nothing runs after the stop");
     const finished = calls.slice(0, -1).map(({ layout }) => layout);
-    const paged = finished.filter((layout) => layout === "paged").length;
-    const expected = [Math.floor((finished.length - paged) / BATCHES), paged];
+    const of = (name: string): number => finished.filter((layout) => layout === name).length;
+    const expected = [Math.floor(of("contiguous-max") / BATCHES), of("contiguous-exact"), of("paged")];
     assert.equal(outcome.arms.map(({ iterations }) => iterations.length), expected, `stopped in call ${at}`);
     for (const { iterations } of outcome.arms) for (const { requests } of iterations) assert.is(requests.length, 5);
   }
 });
 
-test("stopped before the second arm had its turn: no word on what paging saved", async () => {
+test("stopped before every arm had its turn: no word on what paging saved", async () => {
   // In the second batch the first arm is either in the middle of its iteration, or done and this is the other's first.
   const { outcome } = await run({ warmup_iterations: 0 }, (_, count, stop) => { if (count === 2) stop.abort(); });
   assert.is(outcome.status, "interrupted");
   assert.ok(outcome.arms.some(({ iterations }) => iterations.length === 0));
-  const comparison = compare(outcome)!;
+  const comparison = compare(outcome, en)!;
   assert.is(comparison.invalid, null);
   assert.not.match(comparison.engagement, /0 B|saved nothing/);
 });

@@ -5,16 +5,20 @@
 
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { compare, metricsOf, sentence, type Metric } from "../../bench/core/metrics.ts";
-import { runPagedAttention, type Outcome } from "../../bench/core/paged_attention.ts";
+import { compare as compareIn, sentence as sentenceIn } from "../../bench/core/compare.ts";
+import { en } from "../../bench/core/lang/en.ts";
+import type { Outcome } from "../../bench/core/measure.ts";
+import { metricsOf, type Metric } from "../../bench/core/metrics.ts";
+import { runPagedAttention } from "../../bench/core/paged_attention.ts";
 import { armJson, statusOf, type Run } from "../../bench/core/report/json.ts";
 import { armMarkdown, comparisonMarkdown } from "../../bench/core/report/markdown.ts";
 import { terminalSummary } from "../../bench/core/report/terminal.ts";
 import { DEFAULTS, type ExperimentConfig } from "../../bench/core/schema.ts";
+import type { Change } from "../../bench/core/stats.ts";
 import { machine } from "../../bench/core/environment.ts";
 import { ContextLengthError, OutOfMemoryError } from "../../engine/errors.ts";
 import type { LoadOptions } from "../../models/options.ts";
-import { DECODE_MS, fakeLoad, PREFILL_MS, type FakeOptions } from "../support/fake_llm.ts";
+import { DECODE_MS, ENTRY_BYTES, fakeLoad, PREFILL_MS, type FakeOptions } from "../support/fake_llm.ts";
 
 const test = suite("PagedAttention experiment");
 
@@ -23,15 +27,18 @@ const CONFIG = {
 } as ExperimentConfig;
 const TEXTS = ["a bb ccc", "dddd", "ee f", "ggg hh i jj", "k"];
 
+const compare = (outcome: Outcome) => compareIn(outcome, en);
+const sentence = (metric: Pick<Metric, "key" | "better">, change: Change | null): string => sentenceIn({ metric, change }, en);
+
 interface Steps { labels: string[]; hooks: { signal: AbortSignal; onStep: (label: string) => void } }
 const steps = (signal = new AbortController().signal): Steps => {
   const labels: string[] = [];
   return { labels, hooks: { signal, onStep: (label) => { labels.push(label); } } };
 };
 const run = (config: Partial<ExperimentConfig> = {}, fake: FakeOptions = {}, { hooks } = steps()): Promise<Outcome> =>
-  runPagedAttention({ ...CONFIG, ...config }, { texts: TEXTS, origin: "a test", sha256: "f".repeat(64) }, fakeLoad(fake), hooks);
+  runPagedAttention({ ...CONFIG, ...config }, { texts: TEXTS }, fakeLoad(fake), hooks);
 const reported = (outcome: Outcome, config: Partial<ExperimentConfig> = {}): Run => ({
-  config: { ...CONFIG, ...config }, configFile: "x.yaml", origins: {}, prompts: { texts: TEXTS, origin: "a test", sha256: "f".repeat(64) }, outcome, machine: machine(),
+  config: { ...CONFIG, ...config }, configFile: "x.yaml", origins: {}, prompts: { texts: TEXTS, origin: { kind: "given" }, sha256: "f".repeat(64) }, outcome, machine: machine(),
   started: "2026-01-01T00:00:00.000Z",
 });
 const metric = (outcome: Outcome, arm: number, key: string): Metric => metricsOf(outcome.arms[arm]!).find((one) => one.key === key)!;
@@ -39,19 +46,20 @@ const metric = (outcome: Outcome, arm: number, key: string): Metric => metricsOf
 test("the arms differ in layout alone: same pool, same batch, same adapter", async () => {
   const loads: LoadOptions[] = [];
   await run({}, { onLoad: (options) => { loads.push(options); } });
-  assert.is(loads.length, 2);
-  const [basic, optimized] = loads.map(({ onProgress: _, ...rest }) => rest);
-  assert.equal(basic, { weights: "auto", kv: "f16", kvLayout: { name: "contiguous" }, maxSequences: 2, adapter: "auto", maxModelLen: 64 });
+  assert.is(loads.length, 3);
+  const [max, exact, paged] = loads.map(({ onProgress: _, ...rest }) => rest);
+  assert.equal(max, { weights: "auto", kv: "f16", kvLayout: { name: "contiguous", reserve: "max" }, prefixCache: false, maxSequences: 2, adapter: "auto", maxModelLen: 64 });
   // A stand-in entry has 8 numbers of 2 bytes each for key and value: 2 sequences × 64 tokens × 32 bytes.
-  assert.equal(optimized, { ...basic, kvLayout: { name: "paged", blockSize: 16 }, kvMemory: 4096 });
+  assert.equal(exact, { ...max, kvLayout: { name: "contiguous", reserve: "exact" }, kvMemory: 4096 });
+  assert.equal(paged, { ...max, kvLayout: { name: "paged", blockSize: 16 }, kvMemory: 4096 });
 });
 
-test("device and adapter choose where to run, kv_memory the pool of both", async () => {
+test("device and adapter choose where to run, kv_memory the pool of all", async () => {
   const loads: LoadOptions[] = [];
   const onLoad = (options: LoadOptions): void => { loads.push(options); };
   await run({ device: [3], kv_memory: 1 << 20 }, { onLoad });
   await run({ adapter: "software", method: "optimized" }, { onLoad });
-  assert.equal(loads.map(({ adapter, kvMemory }) => [adapter, kvMemory]), [[3, 1 << 20], [3, 1 << 20], ["software", undefined]]);
+  assert.equal(loads.map(({ adapter, kvMemory }) => [adapter, kvMemory]), [[3, 1 << 20], [3, 1 << 20], [3, 1 << 20], ["software", undefined]]);
 });
 
 test("random weights get the seed, others do not", async () => {
@@ -65,11 +73,11 @@ test("random weights get the seed, others do not", async () => {
 test("warm-up is not measured, arms take turns in an order that repeats with the seed", async () => {
   const first = steps();
   const outcome = await run({ warmup_iterations: 2, test_iterations: 8, seed: 1 }, {}, first);
-  assert.is(first.labels.filter((label) => label.startsWith("warm-up")).length, 4);
-  assert.equal(outcome.arms.map(({ iterations }) => iterations.length), [8, 8]);
+  assert.is(first.labels.filter((label) => label.startsWith("warm-up")).length, 6);
+  assert.equal(outcome.arms.map(({ iterations }) => iterations.length), [8, 8, 8]);
   assert.is(outcome.order.length, 8);
-  for (const turn of outcome.order) assert.equal([...turn].sort(), ["basic", "optimized"]);
-  assert.is(new Set(outcome.order.map(String)).size, 2, "both orders occur");
+  for (const turn of outcome.order) assert.equal([...turn].sort(), ["contiguous-exact", "contiguous-max", "paged"]);
+  assert.ok(new Set(outcome.order.map(String)).size > 2, "several orders occur");
   const again = steps();
   await run({ warmup_iterations: 2, test_iterations: 8, seed: 1 }, {}, again);
   assert.equal(again.labels, first.labels);
@@ -98,10 +106,10 @@ test("a prompt has the same seed in both arms, whatever batch it is in", async (
 
 test("metrics are vLLM's, by hand", async () => {
   const outcome = await run({ method: "optimized", test_iterations: 3 });
-  // Three waves of 2, 2, 1 at 10 + 4·2 ms each: first tokens after 10, 10, 28, 28, 46.
+  // Three waves of 2, 2, 1 at 10 + 3·2 ms each: first tokens after 10, 10, 26, 26, 42.
   assert.equal(metric(outcome, 0, "tpot_ms").summary!.samples, [2, 2, 2]);
-  assert.ok(Math.abs(metric(outcome, 0, "ttft_ms").summary!.median - 28) < 5);
-  assert.ok(Math.abs(metric(outcome, 0, "latency_ms").summary!.median - 34) < 5);
+  assert.ok(Math.abs(metric(outcome, 0, "ttft_ms").summary!.median - 26) < 5);
+  assert.ok(Math.abs(metric(outcome, 0, "latency_ms").summary!.median - 32) < 5);
   for (const key of ["itl_p10_ms", "itl_p50_ms", "itl_p90_ms", "itl_p99_ms"]) assert.is(metric(outcome, 0, key).summary!.median, 2);
   const iteration = outcome.arms[0]!.iterations[0]!;
   const perSecond = metric(outcome, 0, "output_tokens_per_s").summary!.samples[0]!;
@@ -112,11 +120,11 @@ test("metrics are vLLM's, by hand", async () => {
 
 test("with one token there is no TPOT and no ITL: null with the reason, nowhere NaN", async () => {
   const outcome = await run({ max_tokens: 1 });
-  for (const key of ["tpot_ms", "itl_p50_ms"]) assert.equal([metric(outcome, 0, key).summary, metric(outcome, 0, key).reason], [null, "needs at least two new tokens per request"]);
+  for (const key of ["tpot_ms", "itl_p50_ms"]) assert.equal([metric(outcome, 0, key).summary, metric(outcome, 0, key).missing], [null, "oneToken"]);
   const report = reported(outcome, { max_tokens: 1 });
-  const json = JSON.parse(armJson(report, outcome.arms[1]!)) as { metrics: Record<string, unknown>; comparison: { changesPercent: Record<string, unknown> } };
+  const json = JSON.parse(armJson(report, outcome.arms[2]!)) as { metrics: Record<string, unknown>; comparison: { pairs: { changesPercent: Record<string, unknown> }[] } };
   assert.equal(json.metrics["tpot_ms"], { unit: "ms", value: null, reason: "needs at least two new tokens per request" });
-  assert.equal(json.comparison.changesPercent["tpot_ms"], { value: null, reason: "an arm has no value" });
+  assert.equal(json.comparison.pairs[0]!.changesPercent["tpot_ms"], { value: null, reason: "an arm has no value" });
   for (const text of [armMarkdown(report, outcome.arms[0]!), comparisonMarkdown(report)!, terminalSummary(report)]) assert.not.match(text, /NaN|undefined|Infinity/);
 });
 
@@ -125,9 +133,15 @@ test("engagement: paging took less, and the accounting says how much", async () 
   const comparison = compare(outcome)!;
   assert.is(comparison.invalid, null);
   assert.is(statusOf(reported(outcome)), "complete");
-  // 128 entries of 32 bytes reserved by two contiguous sequences; 16 each by two paged ones of at most 8 tokens.
-  assert.is(comparison.engagement, "paged took 1.00 KiB of cache at its peak, contiguous 4.00 KiB");
-  assert.equal(outcome.arms.map(({ room }) => room), [{ tokens: 8, requests: 2 }, { tokens: 8, requests: 8 }]);
+  // 128 entries of 32 bytes reserved by two contiguous sequences; 16 each by two paged ones of at most 8 tokens, of which 7 are cached when the last is sampled.
+  assert.equal(outcome.arms.map(({ cache }) => cache.peakReserved), [128, 14, 32]);
+  assert.equal(outcome.arms.map(({ poolBytes }) => poolBytes), [4096, 4096, 4096]);
+  assert.is(outcome.budget, 4096);
+  // Lengths 7, 5, 6, 8, 5 at their ends: 4 rounds of 31 and no more but 4; paged 16 each.
+  assert.equal(outcome.arms.map(({ fits }) => fits), [2, 20, 8]);
+  // Prompts of 11 tokens in all, each held with 0 to 3 new ones: 74 of 20 × 16 and of 20 × 64 entries.
+  assert.is(comparison.engagement, "of what it had reserved, paged left 76.9 % without a token, contiguous-max 94.2 %");
+  assert.is(comparison.equalBatch, 2);
 });
 
 test("a run in which paging saved nothing is invalid and concludes nothing", async () => {
@@ -163,10 +177,10 @@ test("a text that is shorter in one arm differs where it ends", async () => {
 });
 
 test("a difference is claimed only when every iteration agrees", () => {
-  const ttft = { label: "TTFT", better: "lower" } as const;
-  assert.is(sentence(ttft, { median: -10, min: -12, max: -8, measurable: true }), "TTFT: 10.0 % lower, better (−12.0 % to −8.0 %)");
-  assert.is(sentence({ label: "output throughput", better: "higher" }, { median: -10, min: -12, max: -8, measurable: true }), "output throughput: 10.0 % lower, worse (−12.0 % to −8.0 %)");
-  assert.is(sentence(ttft, { median: -10, min: -12, max: 1, measurable: false }), "TTFT: no measurable difference (−12.0 % to +1.0 % over the iterations)");
+  const ttft = { key: "ttft_ms", better: "lower" } as const;
+  assert.is(sentence(ttft, { median: -10, min: -12, max: -8, noise: 0, measurable: true }), "TTFT: 10.0 % lower, better (−12.0 % to −8.0 %)");
+  assert.is(sentence({ key: "output_tokens_per_s", better: "higher" }, { median: -10, min: -12, max: -8, noise: 0, measurable: true }), "output throughput: 10.0 % lower, worse (−12.0 % to −8.0 %)");
+  assert.is(sentence(ttft, { median: -10, min: -12, max: 1, noise: 0, measurable: false }), "TTFT: no measurable difference (−12.0 % to +1.0 % over the iterations)");
   assert.is(sentence(ttft, null), "TTFT: cannot be compared");
 });
 
@@ -182,15 +196,25 @@ test("interrupted: finished iterations stay, the unfinished one is dropped, noth
   assert.match(armMarkdown(reported(outcome), outcome.arms[0]!), /Status: \*\*interrupted\*\*/);
 });
 
-test("interrupted with both arms: the comparison is marked partial", async () => {
+test("interrupted with all arms: the comparison is marked partial", async () => {
   const stop = new AbortController();
   const outcome = await run({ test_iterations: 9 }, { stepMs: 1 }, {
     labels: [], hooks: { signal: stop.signal, onStep: (label) => { if (label.startsWith("iteration 3")) stop.abort(); } },
   });
-  assert.equal(outcome.arms.map(({ iterations }) => iterations.length), [2, 2]);
+  assert.equal(outcome.arms.map(({ iterations }) => iterations.length), [2, 2, 2]);
   const text = comparisonMarkdown(reported(outcome))!;
   assert.match(text, /\*\*PARTIAL\*\*/);
   assert.not.match(text, /\d % (lower|higher),/);
+});
+
+test("a text that ends at its first token, or before it: no TPOT, throughput stays finite (K12)", async () => {
+  for (const eosAfter of [0, 1]) {
+    const outcome = await run({ ignore_eos: false }, { eosAfter });
+    assert.is(metric(outcome, 2, "tpot_ms").summary, null);
+    assert.is(metric(outcome, 2, "output_tokens_per_s").summary!.max > 0, eosAfter === 1);
+    const report = reported(outcome, { ignore_eos: false });
+    for (const text of [armMarkdown(report, outcome.arms[0]!), comparisonMarkdown(report)!, terminalSummary(report)]) assert.not.match(text, /NaN|undefined|Infinity/);
+  }
 });
 
 test("interrupted before anything was measured: no metric, each with its reason", async () => {
@@ -198,30 +222,30 @@ test("interrupted before anything was measured: no metric, each with its reason"
   stop.abort();
   const outcome = await run({}, {}, { labels: [], hooks: { signal: stop.signal, onStep: () => {} } });
   assert.is(outcome.status, "interrupted");
-  for (const { summary, reason } of metricsOf(outcome.arms[0]!)) assert.equal([summary, reason], [null, "no iteration was finished"]);
+  for (const { summary, missing } of metricsOf(outcome.arms[0]!)) assert.equal([summary, missing], [null, "noIteration"]);
 });
 
-test("an error ends the run and both models are closed", async () => {
+test("an error ends the run and all models are closed", async () => {
   const closed: boolean[] = [];
   const load = fakeLoad();
   let loads = 0;
-  await assertRejects(runPagedAttention(CONFIG, { texts: TEXTS, origin: "", sha256: "" }, async (model, options) => {
+  await assertRejects(runPagedAttention(CONFIG, { texts: TEXTS }, async (model, options) => {
     const llm = await load(model, options);
     const index = loads++;
     closed[index] = false;
     return { ...llm, generateBatch: () => Promise.reject(new Error("broken")), close: async () => { closed[index] = true; } };
   }, steps().hooks), Error, /broken/);
-  assert.equal(closed, [true, true]);
+  assert.equal(closed, [true, true, true]);
 });
 
-test("when the second model does not fit, the first is closed and the way out is named", async () => {
+test("when the last model does not fit, the others are closed and the way out is named", async () => {
   const load = fakeLoad();
-  let closed = false;
-  await assertRejects(runPagedAttention(CONFIG, { texts: TEXTS, origin: "", sha256: "" }, async (model, options) => {
+  let closed = 0;
+  await assertRejects(runPagedAttention(CONFIG, { texts: TEXTS }, async (model, options) => {
     if (options.kvLayout!.name === "paged") throw new OutOfMemoryError("weights do not fit");
-    return { ...await load(model, options), close: async () => { closed = true; } };
-  }, steps().hooks), OutOfMemoryError, /weights do not fit; both arms are loaded at the same time: run --method basic and --method optimized/);
-  assert.ok(closed);
+    return { ...await load(model, options), close: async () => { closed++; } };
+  }, steps().hooks), OutOfMemoryError, /weights do not fit; all arms are loaded at the same time: lower kv_memory, or run --method basic and --method optimized/);
+  assert.is(closed, 2);
 });
 
 test("a request without room for all its tokens is refused before anything runs", async () => {
@@ -229,19 +253,66 @@ test("a request without room for all its tokens is refused before anything runs"
   assert.is((await run({ max_tokens: 60 })).status, "complete");
 });
 
+/** Six sequences of at most 40 tokens run together in a pool of a quarter of their 240. */
+const QUARTER = { batch_size: 6, num_prompts: 5, max_tokens: 36, max_model_len: 48, kv_memory: 60 * ENTRY_BYTES, block_size: 4, test_iterations: 5 } as const;
+
+test("a pool of a quarter of the need: texts as in the arms that never preempt, and preemptions in every report with the keys to change (K3)", async () => {
+  const outcome = await run(QUARTER), report = reported(outcome, QUARTER);
+  const [max, exact, paged] = outcome.arms;
+  assert.equal([max!.cache.preemptions, exact!.cache.preemptions], [0, 0]);
+  assert.ok(paged!.cache.preemptions >= 5, `${paged!.cache.preemptions}`);
+  assert.equal(outcome.identical, { same: 5, of: 5, firstDifference: null, required: true });
+  assert.is(statusOf(report), "complete");
+  const told = new RegExp(`paged pushed sequences out of its full cache ${paged!.cache.preemptions} times in 5 iterations .+ Raise kv_memory, or lower batch_size or max_model_len\\.`);
+  for (const text of [armMarkdown(report, paged!), comparisonMarkdown(report)!, terminalSummary(report)]) {
+    assert.match(text, told);
+    assert.match(text, new RegExp(`preemptions +[|│].* ${paged!.cache.preemptions} [|│]`));
+  }
+  assert.match(comparisonMarkdown(report)!, /what the block table costs cannot be told from this run/);
+  assert.not.match(comparisonMarkdown(report)!, / × \(/);
+  const json = JSON.parse(armJson(report, paged!)) as Record<string, any>;
+  assert.is(json["preemptions"], paged!.cache.preemptions);
+  assert.is(json["iterations"].reduce((sum: number, one: any) => sum + one.preemptions, 0), paged!.cache.preemptions);
+  assert.is(json["iterations"].flatMap((one: any) => one.requests).reduce((sum: number, one: any) => sum + one.preemptions, 0), paged!.cache.preemptions);
+});
+
+test("a pool of less than one sequence of the maximum: contiguous-max is skipped and says why; alone it is an error", async () => {
+  const config = { kv_memory: 50 * ENTRY_BYTES, block_size: 4 };
+  const outcome = await run(config), report = reported(outcome, config);
+  assert.equal(outcome.skipped, [{ name: "contiguous-max", needs: 64, holds: 50 }]);
+  assert.equal(outcome.arms.map(({ name }) => name), ["contiguous-exact", "paged"]);
+  assert.is(statusOf(report), "complete");
+  for (const text of [comparisonMarkdown(report)!, terminalSummary(report)]) assert.match(text, /contiguous-max: none\. One sequence reserves 64 tokens, the budget holds 50; it was not run/);
+  await assertRejects(run({ ...config, method: "basic" }), OutOfMemoryError, /needs at least/);
+});
+
+test("a request larger than the whole pool is refused before anything runs, with both numbers (K4)", async () => {
+  const config = { kv_memory: 20 * ENTRY_BYTES, block_size: 4, max_tokens: 20 };
+  await assertRejects(run(config), ContextLengthError, /^contiguous-exact: the longest request, 4 tokens of prompt and 20 new ones, needs a cache of 24 tokens, but kv_memory holds 20: raise kv_memory, or lower max_tokens$/);
+  await assertRejects(run({ ...config, method: "optimized" }), ContextLengthError, /^paged: the longest request, .+ needs a cache of 24 tokens, but kv_memory holds 20/);
+});
+
+test("an arm that runs out of memory for another reason ends the run", async () => {
+  const load = fakeLoad();
+  await assertRejects(runPagedAttention({ ...CONFIG, kv_memory: 4096 }, { texts: TEXTS }, async (model, options) => {
+    if (options.kvLayout!.name === "contiguous" && options.kvLayout!.reserve === "max") throw new OutOfMemoryError("the weights do not fit");
+    return load(model, options);
+  }, steps().hooks), OutOfMemoryError, /the weights do not fit/);
+});
+
 test("one arm alone has no comparison", async () => {
   const outcome = await run({ method: "optimized" });
   assert.is(compare(outcome), null);
   assert.is(comparisonMarkdown(reported(outcome)), null);
   assert.is((JSON.parse(armJson(reported(outcome), outcome.arms[0]!)) as { comparison: null }).comparison, null);
-  assert.match(terminalSummary(reported(outcome)), /optimized/);
+  assert.match(terminalSummary(reported(outcome)), /│ +paged │/);
 });
 
 test("reports hold what a later reader needs", async () => {
   const outcome = await run({}, { random: true });
   const report = reported(outcome);
   const json = JSON.parse(armJson(report, outcome.arms[0]!)) as Record<string, any>;
-  assert.equal([json["schemaVersion"], json["status"], json["arm"]], [1, "complete", "basic"]);
+  assert.equal([json["schemaVersion"], json["status"], json["arm"]], [2, "complete", "contiguous-max"]);
   assert.equal(json["config"], JSON.parse(JSON.stringify(report.config)));
   assert.match(json["configSha256"], /^[0-9a-f]{64}$/);
   assert.match(json["prompts"].sha256, /^f{64}$/);
@@ -264,7 +335,7 @@ test("the same seed gives the same report but for times", async () => {
   const [a, b] = [await run(), await run()];
   const timeless = (outcome: Outcome): unknown => ({
     order: outcome.order, identical: outcome.identical,
-    arms: outcome.arms.map(({ iterations, cache, room }) => ({ cache, room, tokens: iterations.map(({ requests }) => requests.map(({ promptTokens, newTokens }) => [promptTokens, newTokens])) })),
+    arms: outcome.arms.map(({ iterations, cache, fits }) => ({ cache, fits, tokens: iterations.map(({ requests }) => requests.map(({ promptTokens, newTokens }) => [promptTokens, newTokens])) })),
   });
   assert.equal(timeless(a), timeless(b));
 });

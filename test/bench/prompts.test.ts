@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { choosePrompts } from "../../bench/core/prompts.ts";
+import { choosePrompts, excerpt } from "../../bench/core/prompts.ts";
 import { DEFAULTS, type ExperimentConfig } from "../../bench/core/schema.ts";
 import { UsageError } from "../../engine/errors.ts";
 
@@ -23,13 +23,26 @@ test("cuts begin at sentences, have 12 to 120 words and various lengths, and rep
   assert.ok(lengths.every((words) => words >= 12 && words <= 120));
   assert.ok(new Set(lengths).size > 20);
   assert.is(new Set(texts).size, 40);
-  assert.match(origin, /seed 3/);
+  assert.equal(origin, { kind: "cut", seed: 3 });
   assert.equal(choose({ num_prompts: 40, seed: 3 }), { texts, origin, sha256 });
   assert.is.not(choose({ num_prompts: 40, seed: 4 }).sha256, sha256);
 });
 
 test("fewer prompts of the same seed are the first of more", () => {
   assert.equal(choose({ num_prompts: 3 }).texts, choose({ num_prompts: 9 }).texts.slice(0, 3));
+});
+
+test("another set of the same seed has other prompts, and no set has those of its neighbour", () => {
+  const sets = [0, 1, 2].map((set) => choosePrompts({ ...DEFAULTS, experiment_name: "x", num_prompts: 6 } as ExperimentConfig, set).texts);
+  assert.is(new Set(sets.flat()).size, 18);
+  assert.equal(sets[1], choose({ num_prompts: 12 }).texts.slice(6));
+});
+
+test("an excerpt has as many words as are asked for, also past the end of the text, and begins at the beginning without a generator", () => {
+  assert.equal([excerpt(3).split(" ").length, excerpt(200_000).split(" ").length], [3, 200_000]);
+  assert.is(excerpt(5), excerpt(9).split(" ").slice(0, 5).join(" "));
+  assert.is(excerpt(5, () => 0.5), excerpt(9, () => 0.5).split(" ").slice(0, 5).join(" "));
+  assert.is.not(excerpt(5, () => 0.5), excerpt(5));
 });
 
 test("prompts that are given are taken as they are", () => {

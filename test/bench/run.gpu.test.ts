@@ -1,6 +1,6 @@
 /**
- * The command on the bundled model: it writes its five reports and no more than it was asked for, a greedy run has the same texts from
- * both caches, mistakes end in a line, and Ctrl-C ends a real run cleanly.
+ * The command on the bundled model: it writes its reports and no more than it was asked for, a greedy run has the same texts from every
+ * cache, also when it is far too small or when prompts share their beginning, mistakes end in a line, and Ctrl-C ends a real run cleanly.
  */
 
 import { spawn } from "node:child_process";
@@ -37,13 +37,15 @@ function rows(file: string): string[][] {
   });
 }
 
-test("a tiny run: exit code 0 and five reports that say the same", async () => {
+test("a tiny run: exit code 0 and seven reports that say the same", async () => {
   const { code, text } = await start("tiny", TINY).ended;
   assert.is(code, 0, text);
-  assert.equal(reports("tiny"), ["basic_report.json", "basic_report.md", "comparison_experiment_small_default.md", "optimized_report.json", "optimized_report.md"]);
-  for (const arm of ["basic", "optimized"]) {
+  assert.equal(reports("tiny"), [
+    "basic_report.json", "basic_report.md", "comparison_experiment_small_default.md", "exact_report.json", "exact_report.md", "optimized_report.json", "optimized_report.md",
+  ]);
+  for (const [arm, name] of [["basic", "contiguous-max"], ["exact", "contiguous-exact"], ["optimized", "paged"]] as const) {
     const json = JSON.parse(readFileSync(place("tiny", `${arm}_report.json`), "utf8"));
-    assert.equal([json.schemaVersion, json.experiment, json.status, json.arm, json.model.random], [1, "PagedAttention", "complete", arm, false]);
+    assert.equal([json.schemaVersion, json.experiment, json.status, json.arm, json.model.random], [2, "PagedAttention", "complete", name, false]);
     assert.equal([json.config.num_prompts, json.config.max_tokens, json.configOrigins.num_prompts, json.configOrigins.block_size], [2, 4, "flag", "file"]);
     assert.equal([json.iterations.length, json.iterations[0].requests.length, json.order.length], [1, 2, 1]);
     assert.ok(json.environment.adapter.description !== "" && json.environment.limits.maxBufferSize > 0);
@@ -56,7 +58,7 @@ test("a tiny run: exit code 0 and five reports that say the same", async () => {
     assert.ok(of("peak weights")[1]!.endsWith("iB") && of("adapter")[1]!.includes(json.environment.adapter.description));
   }
   const comparison = rows(place("tiny", "comparison_experiment_small_default.md"));
-  assert.is(comparison.find(([label]) => label === "TTFT")!.length, 6);
+  assert.is(comparison.find(([label]) => label === "TTFT")!.length, 7);
 });
 
 test("one arm writes its own report alone, --no-save none", async () => {
@@ -83,13 +85,13 @@ test("a wrong key, an unknown model and an adapter that is not there: a line, a 
   assert.not.ok(existsSync(join(folder, "wrong")));
 });
 
-test("greedy texts are the same from both caches, every request does its work, and memory is accounted for", async () => {
+test("greedy texts are the same from every cache, every request does its work, and memory is accounted for", async () => {
   const { code, text } = await start("greedy", ["--temperature", "0", "--max-tokens", "20", "--num-prompts", "5", "--batch-size", "2", "--warmup-iterations", "0", "--test-iterations", "2"]).ended;
   assert.is(code, 0, text);
-  assert.match(text, /all 5 texts are the same in both arms and in every iteration/);
-  const [basic, optimized] = ["basic", "optimized"].map((arm) => JSON.parse(readFileSync(join(folder, "greedy", "PagedAttention", `${arm}_report.json`), "utf8")));
+  assert.match(text, /all 5 texts are the same in every arm and in every iteration/);
+  const [basic, exact, optimized] = ["basic", "exact", "optimized"].map((arm) => JSON.parse(readFileSync(join(folder, "greedy", "PagedAttention", `${arm}_report.json`), "utf8")));
   assert.equal(optimized.comparison.texts, { same: 5, of: 5, firstDifference: null, required: true });
-  for (const { iterations, memory, metrics } of [basic, optimized]) {
+  for (const { iterations, memory, metrics } of [basic, exact, optimized]) {
     assert.is(iterations.length, 2);
     for (const { requests, wallMs } of iterations) {
       assert.is(requests.length, 5);
@@ -103,11 +105,52 @@ test("greedy texts are the same from both caches, every request does its work, a
     assert.ok(memory.peak.weights > 0 && memory.peak.kv > 0 && memory.peak.total >= memory.peak.weights + memory.peak.kv);
     assert.ok(metrics.tpot_ms.median > 0);
   }
-  // One block of 512 tokens per sequence, layer and head: both sequences take everything; paged ones what their tokens need.
-  assert.is(basic.cache.peakBlocksUsed, basic.cache.blocksTotal);
-  assert.is(basic.cache.pool, optimized.cache.pool);
-  assert.ok(optimized.cache.peak < basic.cache.peak);
-  assert.ok(optimized.cache.waste < basic.cache.waste);
+  // A stretch of 512 tokens per sequence, layer and head: both sequences take everything; the others what their tokens need.
+  const [max, least, paged] = [basic, exact, optimized].map(({ cache }) => cache.bytes);
+  assert.is(max.peak, max.pool);
+  assert.equal([least.pool, paged.pool], [max.pool, max.pool]);
+  assert.ok(least.peak < max.peak / 2 && paged.peak < max.peak / 2, `${max.peak}, ${least.peak}, ${paged.peak}`);
+  assert.ok(paged.waste < max.waste && least.waste < max.waste);
+  assert.equal([basic, exact, optimized].map(({ cache }) => [cache.peakRunning, cache.preemptions]), [[2, 0], [2, 0], [2, 0]]);
+  assert.is(optimized.comparison.isEqualBatch, true);
+  assert.ok(optimized.cache.fits > 2 * basic.cache.fits && basic.cache.fits === 2);
+});
+
+test("a pool of a quarter of the need: every text as without, and preemptions reported", async () => {
+  const { code, text } = await start("quarter", [
+    "--temperature", "0", "--max-tokens", "40", "--num-prompts", "4", "--batch-size", "4", "--max-model-len", "224", "--kv-memory", String(224 * 3072), "--block-size", "8",
+    "--warmup-iterations", "0", "--test-iterations", "1", "--lang", "zh",
+  ]).ended;
+  assert.is(code, 0, text);
+  assert.match(text, /分页的缓存已满，1 轮中共抢占序列 \d+ 次/);
+  const json = JSON.parse(readFileSync(place("quarter", "优化推理_report.json"), "utf8"));
+  assert.ok(json.preemptions > 0 && json.iterations[0].requests.some(({ preemptions }: { preemptions: number }) => preemptions > 0));
+  assert.equal(json.comparison.texts, { same: 4, of: 4, firstDifference: null, required: true });
+});
+
+test("a common text is found again in the prefix cache, and changes no text", async () => {
+  const { code, text } = await start("prefix", [
+    "--temperature", "0", "--max-tokens", "4", "--num-prompts", "3", "--batch-size", "2", "--shared-prefix", "100", "--warmup-iterations", "1", "--test-iterations", "1",
+  ]).ended;
+  assert.is(code, 0, text);
+  const { arms, comparison } = JSON.parse(readFileSync(place("prefix", "prefix_cache_experiment_small_default.json"), "utf8"));
+  assert.equal(arms[1].iterations[0].requests.map(({ cachedTokens }: { cachedTokens: number }) => cachedTokens), [96, 96, 96]);
+  assert.equal([comparison.texts.same, comparison.texts.of, comparison.invalid], [6, 6, null]);
+});
+
+test("the memory benchmark: what runs is what arithmetic says fits, and waste is near what it says", async () => {
+  const { code, text } = await start("memory", [
+    "--benchmark-memory", "--distributions", "constant", "--temperature", "0", "--num-prompts", "8", "--batch-size", "2", "--max-model-len", "128", "--warmup-iterations", "0",
+  ]).ended;
+  assert.is(code, 0, text);
+  const { cells: [{ arms, expectedWaste, comparison }] } = JSON.parse(readFileSync(place("memory", "memory_experiment_small_default.json"), "utf8"));
+  assert.equal(arms.map(({ arm, cache }: { arm: string; cache: { fits: number } }) => [arm, cache.fits]), [["contiguous-max", 2], ["contiguous-exact", 8], ["paged", 8]]);
+  assert.equal(arms.map(({ cache }: { cache: { peakRunning: number } }) => cache.peakRunning), [2, 8, 8]);
+  assert.is(comparison.texts.same, 8);
+  for (const { arm, cache } of arms) {
+    const { waste } = cache.bytes;
+    assert.ok(waste >= expectedWaste[arm] - 0.02 && waste < expectedWaste[arm] + 0.25, `${arm}: ${waste}, by arithmetic ${expectedWaste[arm]}`);
+  }
 });
 
 test("Ctrl-C ends a run with 130 and leaves a report marked interrupted, or none", async () => {
@@ -120,7 +163,7 @@ test("Ctrl-C ends a run with 130 and leaves a report marked interrupted, or none
   assert.is(code, 130, text);
   assert.ok(performance.now() - stopped < 5000, "within a few seconds");
   const left = reports("stopped");
-  assert.ok(left.length === 0 || left.length === 5, left.join(" "));
+  assert.ok(left.length === 0 || left.length === 7, left.join(" "));
   if (left.length > 0) assert.is(JSON.parse(readFileSync(place("stopped", "basic_report.json"), "utf8")).status, "interrupted");
 });
 

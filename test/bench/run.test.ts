@@ -2,7 +2,7 @@
  * The command as a process, with a stand-in for the model: flags, files, what it prints, exit codes and signals. Nothing here needs a GPU.
  */
 
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -34,7 +34,9 @@ function bench(args: readonly string[], fake: FakeOptions = {}): Promise<Ended> 
 const reports = (at = "results"): string[] => (existsSync(join(folder, at, "PagedAttention")) ? readdirSync(join(folder, at, "PagedAttention")).sort() : []);
 const json = (name: string, at = "results"): any => JSON.parse(readFileSync(join(folder, at, "PagedAttention", name), "utf8"));
 const QUICK = ["--max-tokens", "4", "--warmup-iterations", "0", "--test-iterations", "5"];
-const ALL = ["basic_report.json", "basic_report.md", "comparison_experiment_small_default.md", "optimized_report.json", "optimized_report.md"];
+const ALL = [
+  "basic_report.json", "basic_report.md", "comparison_experiment_small_default.md", "exact_report.json", "exact_report.md", "optimized_report.json", "optimized_report.md",
+];
 
 test("the issue's line, from the folder of the project, reads its config through the link", () => {
   assert.ok(existsSync(join(ROOT, "config/PagedAttention/pagedattention_small_default.yaml")));
@@ -48,8 +50,8 @@ test("a run prints its table and says where the reports are; they are all there 
   assert.equal(reports(), ALL);
   assert.match(stdout, /tiny-neox on a stand-in \(software adapter\), 8 prompts, medians over 5 iterations/);
   assert.match(stdout, /│ TTFT +│ ms/);
-  assert.match(stdout, /Correctness: all 8 texts are the same in both arms/);
-  const last = stdout.trimEnd().split("\n").slice(-5).map((line) => line.trim()).sort();
+  assert.match(stdout, /Correctness: all 8 texts are the same in every arm/);
+  const last = stdout.trimEnd().split("\n").slice(-7).map((line) => line.trim()).sort();
   assert.equal(last, ALL.map((name) => `results/PagedAttention/${name}`));
   assert.is(json("basic_report.json").status, "complete");
 });
@@ -70,6 +72,53 @@ test("flags with hyphens and underscores win over the file", async () => {
 test("--method writes that report alone", async () => {
   assert.is((await bench(["--config", SMALL, ...QUICK, "--method", "basic"])).code, 0);
   assert.equal(reports(), ["basic_report.json", "basic_report.md"]);
+});
+
+test("--lang zh: the first source's file names, Chinese reports and a Chinese table", async () => {
+  const { code, stdout, stderr } = await bench(["--config", SMALL, ...QUICK, "--lang", "zh"]);
+  assert.is(code, 0, stderr);
+  assert.equal(reports(), [
+    "comparison_experiment_small_default.md", "优化推理_report.json", "优化推理_report.md", "基础推理_report.json", "基础推理_report.md", "按实长预留推理_report.json", "按实长预留推理_report.md",
+  ].sort());
+  assert.match(stdout, /首词元延迟（TTFT）[^]*报告：/);
+  assert.is(json("优化推理_report.json").config.lang, "zh");
+  assert.match(readFileSync(join(folder, "results/PagedAttention/comparison_experiment_small_default.md"), "utf8"), /## 结论/);
+});
+
+test("--benchmark-memory: the three arms over every distribution, in the terminal and in two files of its own", async () => {
+  const { code, stdout, stderr } = await bench(["--technique", "PagedAttention", "--batch-level", "small", "--benchmark-memory", "--warmup_iterations", "0"]);
+  assert.is(code, 0, stderr);
+  assert.equal(reports(), ["memory_experiment_small_default.json", "memory_experiment_small_default.md"]);
+  for (const arm of ["contiguous-max", "contiguous-exact", "paged"]) assert.is(stdout.match(new RegExp(`│ ${arm} +│`, "g"))?.length, 4, stdout);
+  assert.match(stdout, /96\.3 % with paging[^]*ShareGPT-like: useful, contiguous-max: \d+\.\d %/);
+  const { config, configOrigins, cells } = json("memory_experiment_small_default.json");
+  assert.equal([config.test_iterations, configOrigins.test_iterations, cells.length], [1, "follows benchmark_memory", 4]);
+  const some = await bench(["--batch-level", "small", "--benchmark-memory", "--distributions", "constant", "uniform", "--experiment-name", "two"]);
+  assert.is(some.code, 0, some.stderr);
+  assert.equal(json("memory_experiment_small_two.json").cells.map((cell: any) => cell.distribution), ["constant", "uniform"]);
+});
+
+test("--shared-prefix: hit rate and both TTFTs; without a hit exit code 5", async () => {
+  const args = ["--config", SMALL, ...QUICK, "--warmup-iterations", "1", "--shared-prefix", "64"];
+  const { code, stdout, stderr } = await bench(args);
+  assert.is(code, 0, stderr);
+  assert.equal(reports(), ["prefix_cache_experiment_small_default.json", "prefix_cache_experiment_small_default.md"]);
+  assert.match(stdout, /prefix hit rate +│ +│ +n\/a │ +\d\d\.\d % │/);
+  assert.ok(json("prefix_cache_experiment_small_default.json").arms[1].prefixHitRate > 0.3);
+  const none = await bench(args, { forgetful: true });
+  assert.is(none.code, 5);
+  assert.match(none.stdout, /INVALID: no prompt token came out of the prefix cache/);
+});
+
+test("a pool that is too small for all preempts and says so; one that is too small for one is refused", async () => {
+  const { code, stdout, stderr } = await bench(["--config", SMALL, ...QUICK, "--temperature", "0", "--max-tokens", "60", "--kv-memory", String(320 * 32)]);
+  assert.is(code, 0, stderr);
+  assert.match(stdout, /contiguous-max: none\. One sequence reserves 512 tokens, the budget holds 320/);
+  assert.match(stdout, /paged pushed sequences out of its full cache \d+ times in 5 iterations .+kv_memory.+batch_size.+max_model_len/);
+  assert.match(stdout, /all 8 texts are the same in every arm/);
+  const refused = await bench(["--config", SMALL, ...QUICK, "--kv-memory", String(40 * 32)]);
+  assert.is(refused.code, 2);
+  assert.match(refused.stderr, /^dawnlm: contiguous-exact: the longest request, \d+ tokens of prompt and 4 new ones, needs a cache of \d+ tokens, but kv_memory holds 40: .+\n$/);
 });
 
 test("--no-save writes nothing", async () => {
@@ -105,6 +154,11 @@ test("usage errors: one line each, exit code 2, nothing written, no stack trace"
     [["--config", SMALL, "--temperature", "nan"], /^dawnlm: --temperature: .+got "nan" \(string\)\n$/],
     [["--config", SMALL, "--device", "0", "1"], /^dawnlm: --device: .+one device runs at a time.+\n$/],
     [["--config", SMALL, "--output-dir", "../x"], /^dawnlm: --output-dir: .+\n$/],
+    [["--config", SMALL, "--lang", "fr"], /^dawnlm: --lang: expected en or zh, got "fr" \(string\)\n$/],
+    [["--config", SMALL, "--shared-prefix", "8"], /^dawnlm: --shared-prefix: 8 is less than block_size \(16\): only whole blocks are shared\n$/],
+    [["--config", SMALL, "--shared-prefix", "64", "--benchmark-memory"], /^dawnlm: --shared-prefix: benchmark_memory and shared_prefix are two experiments; keep one\n$/],
+    [["--config", SMALL, "--distributions", "alpaca"], /^dawnlm: --distributions: has no effect without benchmark_memory\n$/],
+    [["--config", SMALL, "--benchmark-memory", "--distributions", "gaussian"], /^dawnlm: --distributions: expected a list of some of sharegpt, .+\n$/],
     [["--config", SMALL, "--prompts-file", "none.txt"], /^dawnlm: prompts_file none\.txt: no such file\n$/],
   ];
   await Promise.all(cases.map(async ([args, message]) => {
@@ -121,7 +175,7 @@ test("--help names every flag and leaves with 0", async () => {
   assert.is(code, 0);
   for (const flag of [
     "config", "technique", "batch-level", "experiment-name", "method", "max-tokens", "temperature", "top-p", "batch-size", "num-prompts", "test-iterations",
-    "warmup-iterations", "output-dir", "no-save", "prompts", "prompts-file", "device", "model", "seed", "adapter", "debug",
+    "warmup-iterations", "output-dir", "no-save", "prompts", "prompts-file", "device", "model", "seed", "adapter", "debug", "benchmark-memory", "distributions", "shared-prefix", "lang", "kv-memory", "max-model-len", "block-size",
   ]) assert.match(stdout, new RegExp(`--${flag}\\b`));
 });
 
@@ -164,6 +218,17 @@ test("two runs into one folder: the second is refused, the first is not disturbe
   assert.match(second.stderr, /^dawnlm: results\/PagedAttention: another run \(process \d+ on .+\) is writing its results there/);
   assert.is((await first).code, 0);
   assert.equal(reports(), ALL);
+});
+
+test("a warning of the library is a line in the words of the command; others stay as they are", () => {
+  const script = `
+    import { guardProcess } from ${JSON.stringify(new URL("../../bench/core/cli.ts", import.meta.url).href)};
+    guardProcess();
+    process.emitWarning("the cache is full. Raise kvMemory, or lower maxSequences or maxModelLen", { type: "DawnlmWarning", code: "DAWNLM_PREEMPTION" });
+    process.emitWarning("of somebody else");`;
+  const { stderr, status } = spawnSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" });
+  assert.is(status, 0);
+  assert.match(stderr, /^dawnlm: the cache is full\. Raise --kv-memory, or lower --batch-size or --max-model-len\n\(node:\d+\) Warning: of somebody else\n/);
 });
 
 /** Send SIGINT once the lock shows that the run has begun, `after` ms later. */

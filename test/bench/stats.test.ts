@@ -19,16 +19,26 @@ test("a summary keeps its samples and is null without any", () => {
 });
 
 test("a change is taken pair by pair", () => {
-  const of = change([10, 20, 40, 10, 10], [11, 22, 44, 11, 11])!;
+  const of = change([10, 10.1, 10.2, 10, 10], [11, 11.11, 11.22, 11, 11])!;
   assert.ok(Math.abs(of.median - 10) < 1e-9 && Math.abs(of.min - 10) < 1e-9 && Math.abs(of.max - 10) < 1e-9);
   assert.is(of.measurable, true);
+});
+
+test("a change that every iteration agrees on is noise all the same when an arm differs as much from itself", () => {
+  // Neighbours of the first differ by 100, 50, 100 and 50 %: a median of 75.
+  const of = change([10, 20, 10, 20, 10], [11, 22, 11, 22, 11])!;
+  assert.is(of.noise, 75);
+  assert.is(of.measurable, false);
+  assert.is(of.tooFew, undefined);
+  assert.is(change([10, 20, 10, 20, 10], [20, 40, 20, 40, 20])!.measurable, true);
+  assert.is(change([5, 5, 5, 5, 5], [6, 12, 6, 12, 6])!.noise, 75);
 });
 
 test("a change that does not keep its sign is not measurable, nor is one of too few iterations, nor none at all", () => {
   assert.is(change([10, 10, 10, 10, 10], [12, 12, 12, 12, 9])!.measurable, false);
   assert.is(change([10, 10, 10, 10, 10], [12, 12, 12, 12, 10])!.measurable, false);
   assert.is(change([10, 10, 10, 10, 10], [12, 12, 12, 12, 9])!.tooFew, undefined);
-  assert.equal(change([10, 10, 10, 10], [20, 20, 20, 20]), { median: 100, min: 100, max: 100, measurable: false, tooFew: true });
+  assert.equal(change([10, 10, 10, 10], [20, 20, 20, 20]), { median: 100, min: 100, max: 100, noise: 0, measurable: false, tooFew: true });
   assert.is(change([0, null, 5], [1, 1, null]), null);
   assert.is(change([], []), null);
 });

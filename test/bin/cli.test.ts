@@ -19,7 +19,11 @@ const REFUSED: readonly [name: string, args: string[], message: RegExp][] = [
   ["negative", ["generate", "x", "--temperature", "-1"], /: --temperature must be a number from 0 to 100, got -1$/],
   ["beyond any integer", ["generate", "x", "--seed", "9007199254740993"], /: --seed must be a whole number from 0 to 4294967295/],
   ["several at once", ["generate", "x", "--top-k", "1.5", "--max-model-len", "1"], /--max-model-len must be a whole number from 2, got 1/],
-  ["no effect", ["generate", "x", "--top-k", "5"], /--top-k and --top-p have no effect at temperature 0/],
+  ["no effect", ["generate", "x", "--top-k", "5"], /--top-k, --top-p and --min-p have no effect at temperature 0/],
+  ["a penalty out of range", ["generate", "x", "--presence-penalty", "5"], /: --presence-penalty must be a number from -2 to 2, got 5$/],
+  ["a bias that is none", ["generate", "x", "--logit-bias", "apple"], /'apple' is invalid\. Expected a token id, = and a number/],
+  ["logprobs that nobody would see", ["generate", "x", "--logprobs", "3"], /--logprobs has no effect without --json/],
+  ["too many logprobs", ["generate", "x", "--json", "--logprobs", "30"], /: --logprobs must be a whole number from 0 to 20, got 30$/],
   ["not one of the choices", ["generate", "x", "--kv", "int9"], /'int9' is invalid\. Allowed choices are f32, f16, bf16/],
   ["bytes in no unit", ["generate", "x", "--kv-memory", "5 potatoes"], /powers of 1024/],
   ["a prompt without quotes", ["generate", "two", "words"], /too many arguments for 'generate'.*put the prompt in quotes/],
@@ -50,7 +54,7 @@ test("help and version are answers, no command is a mistake", async () => {
   const help = await dawnlm(["generate", "--help"]);
   assert.is(help.code, 0);
   for (const option of ["--model", "--max-tokens", "--temperature", "--top-p", "--top-k", "--seed", "--stop", "--weights", "--kv", "--kv-memory",
-    "--max-model-len", "--adapter", "--ignore-eos", "--json", "--revision", "--debug"]) assert.match(help.stdout, `${option} `);
+    "--max-model-len", "--adapter", "--ignore-eos", "--min-p", "--repetition-penalty", "--logit-bias", "--logprobs", "--json", "--revision", "--debug"]) assert.match(help.stdout, `${option} `);
   const version = await dawnlm(["--version"]);
   assert.is(version.code, 0);
   assert.match(version.stdout, /^\d+\.\d+\.\d+\n$/);

@@ -68,6 +68,17 @@ test("a seed gives its text again, another seed another", async () => {
   assert.is.not(await run("8"), `${expected.text}\n`);
 });
 
+test("penalties, biases and log-probabilities reach the sampler", async () => {
+  const options = { maxNewTokens: 12, repetitionPenalty: 1.3, frequencyPenalty: 0.2, logitBias: { 5: 1.5, 7: -Infinity }, logprobs: 2 };
+  const expected = await llm.generate(PROMPT, options);
+  const { code, stdout, stderr } = await dawnlm(["generate", PROMPT, "--json", "--max-tokens", "12", "--repetition-penalty", "1.3", "--frequency-penalty", "0.2",
+    "--logit-bias", "5=1.5", "--logit-bias", "7=-inf", "--logprobs", "2"]);
+  assert.is(code, 0, stderr);
+  const { ids, logprobs } = JSON.parse(stdout) as { ids: number[]; logprobs: { id: number; top: unknown[] }[] };
+  assert.equal(ids, expected.ids);
+  assert.equal(logprobs.map(({ id, top }) => [id, top.length]), ids.map((id) => [id, 2]));
+});
+
 test("random weights are called that", async () => {
   const { code, stderr } = await dawnlm(["generate", "x", "--model", "random:pythia-14m", "--max-tokens", "2", "--max-model-len", "64"]);
   assert.is(code, 0, stderr);

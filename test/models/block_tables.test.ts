@@ -17,6 +17,10 @@ function makeTables({ total, ...sizes }: Sizes): BlockTables {
   return new BlockTables({ pool: new BlockPool(total), ...sizes });
 }
 
+function takeDirty(tables: BlockTables) {
+  return { ids: tables.takeDirtyIds(), lengths: tables.takeDirtyLengths() };
+}
+
 const small: Sizes = { total: 24, blockSize: 4, slots: 2, layers: 2, kvHeads: 2, maxBlocksPerTable: 4 };
 
 /** The cache as a GPU would hold it: memory for entries, and copies of ids and lengths kept up to date by dirty ranges alone. */
@@ -34,9 +38,11 @@ class FakeGpu {
   }
 
   upload(): void {
-    const dirty = this.tables.takeDirty();
-    if (dirty.ids) this.ids.set(this.tables.ids.subarray(...dirty.ids), dirty.ids[0]);
-    if (dirty.lengths) this.lengths.set(this.tables.lengths.subarray(...dirty.lengths), dirty.lengths[0]);
+    const { ids, lengths } = takeDirty(this.tables);
+    if (ids) this.ids.set(this.tables.ids.subarray(...ids), ids[0]);
+    if (lengths) this.lengths.set(this.tables.lengths.subarray(...lengths), lengths[0]);
+    const copies = this.tables.takeCopies();
+    if (copies) this.gather(copies);
   }
 
   /** Where entry `entry` of a table lies. */
@@ -49,7 +55,7 @@ class FakeGpu {
   forward(slot: number, token: number): void {
     const { layers, kvHeads } = this.tables;
     for (let table = slot * layers * kvHeads; table < (slot + 1) * layers * kvHeads; table++) {
-      this.memory[this.entry(table, this.lengths[table]!)] = `${table}:${token}`;
+      this.memory[this.entry(table, this.lengths[table]!)] = `${table % (layers * kvHeads)}:${token}`;
       this.lengths[table]! += 1;
     }
   }
@@ -66,9 +72,9 @@ class FakeGpu {
 
 test("a slot's life: open, reserve, advance, close", () => {
   const tables = makeTables(small);
-  assert.is(tables.open(), 0);
-  assert.is(tables.open(), 1);
-  assert.is(tables.open(), null);
+  assert.is(tables.open(20), 0);
+  assert.is(tables.open(20), 1);
+  assert.is(tables.open(20), null);
   assert.is(tables.blocksFor(5), 8);
   assert.is(tables.shortfall(0, 5), 8);
   assert.ok(tables.reserve(0, 5));
@@ -82,13 +88,13 @@ test("a slot's life: open, reserve, advance, close", () => {
   assert.is(tables.pool.free, 24);
   assert.throws(() => tables.position(0), /slot 0 of 2 is not open/);
   assert.throws(() => tables.close(0), /not open/);
-  assert.is(tables.open(), 0);
+  assert.is(tables.open(20), 0);
   assert.is(tables.position(0), 0);
 });
 
 test("reserve is all or nothing, and false past the longest table", () => {
   const tables = makeTables({ ...small, total: 23 });
-  tables.open(), tables.open();
+  tables.open(20), tables.open(20);
   assert.ok(tables.reserve(0, 16));
   assert.not.ok(tables.reserve(1, 5)); // needs 8, has 7
   assert.is(tables.pool.free, 7);
@@ -100,32 +106,49 @@ test("reserve is all or nothing, and false past the longest table", () => {
 
 test("advance without reserved room throws and changes nothing", () => {
   const tables = makeTables(small);
-  tables.open();
+  tables.open(20);
   tables.reserve(0, 4);
   assert.throws(() => tables.advance(0, 5), /without room/);
   assert.is(tables.position(0), 0);
   tables.check();
 });
 
-test("contiguous is one block per table", () => {
-  const tables = makeTables({ ...small, total: 4, blockSize: 64, maxBlocksPerTable: 1 });
-  tables.open(), tables.open();
-  assert.ok(tables.reserve(0, 3));
-  assert.is(tables.pool.free, 0);
-  tables.advance(0, 3);
-  assert.ok(tables.reserve(0, 61));
-  assert.not.ok(tables.reserve(0, 62));
-  assert.not.ok(tables.reserve(1, 1));
-  assert.equal(tables.usage(), { liveTokens: 12, reservedTokens: 256, waste: 1 - 12 / 256 });
+test("a fork shares every block; whoever writes first gets a copy of the last", () => {
+  const tables = makeTables(small), gpu = new FakeGpu(tables);
+  const [slot] = [tables.open(20)!];
+  tables.reserve(slot, 6);
+  gpu.upload();
+  for (let token = 0; token < 6; token++) gpu.forward(slot, token);
+  tables.advance(slot, 6, { onGpu: true });
+  const copy = tables.fork(slot, 20)!;
+  assert.is(tables.pool.used, 8);
+  tables.check();
+  assert.is(tables.shortfall(copy, 1), 4, "the last block of each table");
+  assert.ok(tables.reserve(copy, 1));
+  tables.check();
+  gpu.upload();
+  gpu.forward(copy, 66);
+  tables.advance(copy, 1, { onGpu: true });
+  assert.is(tables.shortfall(slot, 1), 0, "the first owner is alone with the old block now");
+  gpu.forward(slot, 6);
+  tables.advance(slot, 1, { onGpu: true });
+  assert.equal(gpu.contents(0), [0, 1, 2, 3, 4, 5, 6].map((token) => `0:${token}`));
+  assert.equal(gpu.contents(4), [0, 1, 2, 3, 4, 5, 66].map((token) => `0:${token}`));
+  tables.close(slot);
+  assert.is(tables.pool.used, 8, "the copy still needs the shared first blocks");
+  tables.close(copy);
+  assert.is(tables.pool.used, 0);
+  assert.is(tables.fork(tables.open(20)!, 20), 1);
+  assert.is(tables.fork(0, 20), null, "no slot is left");
 });
 
-test("usage of an empty cache has no waste", () => {
-  assert.equal(makeTables(small).usage(), { liveTokens: 0, reservedTokens: 0, waste: 0 });
+test("usage of an empty cache", () => {
+  assert.equal(makeTables(small).usage(), { liveTokens: 0, reservedTokens: 0 });
 });
 
 test("truncate gives whole and reserved blocks back, and may go back across blocks", () => {
   const tables = makeTables(small);
-  tables.open();
+  tables.open(20);
   tables.reserve(0, 16);
   tables.advance(0, 10);
   tables.truncate(0, 10);
@@ -143,7 +166,7 @@ test("truncate gives whole and reserved blocks back, and may go back across bloc
 test("after keep, lengths and position differ, blocks are free again, and truncate goes back only to the gap", () => {
   const tables = makeTables(small);
   const gpu = new FakeGpu(tables);
-  tables.open();
+  tables.open(20);
   tables.reserve(0, 10);
   gpu.upload();
   for (let token = 0; token < 10; token++) gpu.forward(0, token);
@@ -172,7 +195,7 @@ test("after keep, lengths and position differ, blocks are free again, and trunca
 
 test("keep copies between blocks that do not overlap, and is null when the pool is too full", () => {
   const tables = makeTables({ ...small, total: 9, slots: 1 });
-  tables.open();
+  tables.open(20);
   tables.reserve(0, 8);
   tables.advance(0, 8);
   const all = Uint32Array.from({ length: 8 }, (_, i) => i);
@@ -188,7 +211,7 @@ test("keep copies between blocks that do not overlap, and is null when the pool 
 
 test("keep refuses entries that are out of range, repeated or unordered, and a wrong layer or number of heads", () => {
   const tables = makeTables(small);
-  tables.open();
+  tables.open(20);
   tables.reserve(0, 8);
   tables.advance(0, 8);
   const one = Uint32Array.of(0);
@@ -202,19 +225,19 @@ test("keep refuses entries that are out of range, repeated or unordered, and a w
 
 test("only what the host changed is dirty", () => {
   const tables = makeTables(small);
-  assert.equal(tables.takeDirty(), { ids: null, lengths: null });
-  tables.open();
-  tables.open();
-  tables.takeDirty();
+  assert.equal(takeDirty(tables), { ids: null, lengths: null });
+  tables.open(20);
+  tables.open(20);
+  takeDirty(tables);
   tables.reserve(1, 4);
-  assert.equal(tables.takeDirty(), { ids: [16, 29], lengths: null });
+  assert.equal(takeDirty(tables), { ids: [16, 29], lengths: null });
   tables.advance(1, 3);
-  assert.equal(tables.takeDirty(), { ids: null, lengths: [4, 8] });
+  assert.equal(takeDirty(tables), { ids: null, lengths: [4, 8] });
   tables.advance(1, 1, { onGpu: true });
   assert.ok(tables.reserve(1, 0));
-  assert.equal(tables.takeDirty(), { ids: null, lengths: null });
+  assert.equal(takeDirty(tables), { ids: null, lengths: null });
   tables.close(0);
-  assert.equal(tables.takeDirty(), { ids: null, lengths: [0, 4] });
+  assert.equal(takeDirty(tables), { ids: null, lengths: [0, 4] });
 });
 
 /** One random step; numbers are reduced to what is possible at that moment. */
@@ -249,7 +272,7 @@ test("random lives of several slots: contents, counts and the mirror agree with 
       if (state === undefined) { // what came is a new sequence, if there is a slot for it
         assert.throws(() => tables.position(slot), /not open/);
         const expected = Array.from({ length: sizes.slots }, (_, i) => i).find((i) => !model.has(i)) ?? null;
-        assert.is(tables.open(), expected);
+        assert.is(tables.open(20), expected);
         if (expected !== null) model.set(expected, { position: 0, held: Array.from({ length: perSlot }, () => []) });
       } else if (verb === "close") {
         tables.close(slot);
@@ -312,7 +335,7 @@ test("random lives of several slots: contents, counts and the mirror agree with 
         held.forEach((entries, i) => {
           const table = slot * perSlot + i;
           live += entries.length;
-          assert.equal(gpu.contents(table), entries.map((token) => `${table}:${token}`));
+          assert.equal(gpu.contents(table), entries.map((token) => `${i}:${token}`));
         });
       }
       const usage = tables.usage();

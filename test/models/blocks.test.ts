@@ -31,6 +31,34 @@ test("releasing a block twice, a free one or a foreign one throws", () => {
   }
 });
 
+test("a shared block goes back with its last owner; a kept one is idle until its keeper gives it up", () => {
+  const pool = new BlockPool(4);
+  const ids = pool.allocate(3)!;
+  pool.share(ids.subarray(0, 1));
+  pool.release(ids.subarray(0, 1));
+  assert.equal([pool.used, pool.owners(ids[0]!)], [3, 1]);
+  pool.keep(ids.subarray(1));
+  pool.release(ids);
+  assert.equal([pool.free, pool.idle, pool.used], [4, 2, 0]);
+  assert.throws(() => pool.release([ids[1]!]), /the keeper still has it/);
+  assert.throws(() => pool.keep([ids[2]!]), /kept twice/);
+  assert.throws(() => pool.share([ids[0]!]), /not in use/);
+});
+
+test("a keeper is asked when free blocks do not suffice, and only for what is missing", () => {
+  const pool = new BlockPool(4), asked: number[] = [];
+  const kept = pool.allocate(3)!;
+  pool.keep(kept);
+  pool.release(kept);
+  pool.setKeeper({ reclaim: (count) => { asked.push(count); pool.giveUp(kept.subarray(0, count)); } });
+  assert.is(pool.allocate(1)!.length, 1);
+  assert.equal(asked, []);
+  assert.is(pool.allocate(2)!.length, 2);
+  assert.equal([asked, pool.free, pool.idle], [[2], 1, 1]);
+  assert.is(pool.allocate(2), null);
+  assert.throws(() => pool.giveUp(kept.subarray(0, 1)), /not kept/);
+});
+
 test("a pool of a broken size is refused", () => {
   for (const total of [-1, 2.5, NaN, Infinity]) assert.throws(() => new BlockPool(total), /whole number/);
 });
@@ -50,7 +78,7 @@ test("random allocations and releases: ids are unique, in range, and free + used
         pool.release(held.splice(step.release % (held.length + 1)));
       }
       assert.is(new Set(held).size, held.length);
-      assert.ok(held.every((id) => id >= 0 && id < total && pool.isUsed(id)));
+      assert.ok(held.every((id) => id >= 0 && id < total && pool.owners(id) === 1));
       assert.is(pool.used, held.length);
       assert.is(pool.free, total - held.length);
     }

@@ -10,7 +10,7 @@ import { Gpu } from "../../engine/gpu.ts";
 import { LLM } from "../../index.ts";
 import { KvCache } from "../../models/kv_cache.ts";
 import type { KvFormat, KvLayout } from "../../models/options.ts";
-import { withEngine, type Engine } from "../support/engine.ts";
+import { blockTables, withEngine, type Engine } from "../support/engine.ts";
 import { uniform } from "../support/gpu.ts";
 import { bits, folderOf, relativeError } from "../support/llm.ts";
 import { QwenTwin, SequenceTwin } from "../support/qwen_twin.ts";
@@ -32,7 +32,7 @@ for (const [model, kv, blockSizes] of LAYOUTS) {
       await llm.close();
       return Uint32Array.from([...logits, ...ids]);
     };
-    const expected = await run({ name: "contiguous" });
+    const expected = await run({ name: "contiguous", reserve: "max" });
     for (const blockSize of blockSizes) {
       const words = await run({ name: "paged", blockSize });
       assert.ok(words.every((word, i) => word === expected[i]), `blocks of ${blockSize}`);
@@ -41,48 +41,47 @@ for (const [model, kv, blockSizes] of LAYOUTS) {
 }
 
 /** Keys and values of a table, [entries, headDim], as the GPU holds them. */
-async function entriesOf({ gpu, cache }: Engine, slot: number, layer: number, head: number): Promise<{ k: Float32Array; v: Float32Array }[]> {
-  const { tables, view } = cache;
+async function entriesOf({ gpu, cache: { view }, tables }: Engine, slot: number, layer: number, head: number): Promise<{ k: Float32Array; v: Float32Array }[]> {
   const [k, v] = [await gpu.readF32(view.kPool), await gpu.readF32(view.vPool)];
   const table = (slot * tables.layers + layer) * tables.kvHeads + head;
   const D = view.kPool.shape[1]!;
   return Array.from({ length: tables.lengths[table]! }, (_, entry) => {
-    const at = (tables.ids[table * tables.maxBlocksPerTable + Math.floor(entry / tables.blockSize)]! * tables.blockSize + entry % tables.blockSize) * D;
+    const at = (tables.ids[table * tables.tableWidth + Math.floor(entry / tables.blockSize)]! * tables.blockSize + entry % tables.blockSize) * D;
     return { k: k.slice(at, at + D), v: v.slice(at, at + D) };
   });
 }
 
 test("keep: every head keeps its own entries, in order, and the blocks of the others come back", async () => {
   await withEngine({ folder: folderOf("tiny-qwen2") }, async (engine) => {
-    const { cache, config } = engine;
-    const slot = cache.tables.open()!;
+    const { cache, tables, config } = engine;
+    const slot = tables.open(150)!;
     await engine.prefill([slot, idsOf(60, config.vocabSize)]);
     const before = [await entriesOf(engine, slot, 1, 0), await entriesOf(engine, slot, 1, 1), await entriesOf(engine, slot, 2, 0)];
     const kept = [Uint32Array.from([0, 3, 17, 18, 40, 59]), Uint32Array.from({ length: 30 }, (_, i) => 2 * i)];
-    const free = cache.tables.pool.free;
+    const free = tables.pool.free;
     assert.ok(await cache.keep(slot, 1, kept));
-    assert.is(cache.tables.pool.free - free, 2 * 4 - 1 - 2, "two tables of 4 blocks became one of 1 and one of 2");
+    assert.is(tables.pool.free - free, 2 * 4 - 1 - 2, "two tables of 4 blocks became one of 1 and one of 2");
     for (const head of [0, 1]) assert.equal(await entriesOf(engine, slot, 1, head), [...kept[head]!].map((entry) => before[head]![entry]!));
     assert.equal(await entriesOf(engine, slot, 2, 0), before[2], "other layers are as they were");
-    assert.is(cache.tables.position(slot), 60, "the next token still has position 60");
+    assert.is(tables.position(slot), 60, "the next token still has position 60");
     assert.ok(await cache.keep(slot, 2, [new Uint32Array(), new Uint32Array()]), "a head may lose everything");
     assert.equal(await entriesOf(engine, slot, 2, 0), []);
     await engine.prefill([slot, [5]]);
     assert.is((await entriesOf(engine, slot, 1, 0)).length, 7, "appending goes on behind the survivors");
-    cache.tables.check();
-    cache.tables.close(slot);
-    assert.is(cache.tables.pool.used, 0);
+    tables.check();
+    tables.close(slot);
+    assert.is(tables.pool.used, 0);
   });
 });
 
 test("keep of everything changes nothing: logits that follow are the same to the bit", async () => {
-  await withEngine({ folder: folderOf("tiny-neox") }, async ({ cache, prefill, config }) => {
+  await withEngine({ folder: folderOf("tiny-neox") }, async ({ cache, tables, prefill, config }) => {
     const ids = idsOf(60, config.vocabSize);
-    const [slot, other] = [cache.tables.open()!, cache.tables.open()!];
+    const [slot, other] = [tables.open(150)!, tables.open(150)!];
     await prefill([slot, ids]);
     await prefill([other, ids]);
-    const all = Array.from({ length: cache.tables.kvHeads }, () => Uint32Array.from(ids.keys()));
-    for (let layer = 0; layer < cache.tables.layers; layer++) assert.ok(await cache.keep(slot, layer, all));
+    const all = Array.from({ length: tables.kvHeads }, () => Uint32Array.from(ids.keys()));
+    for (let layer = 0; layer < tables.layers; layer++) assert.ok(await cache.keep(slot, layer, all));
     assert.equal(bits(await prefill([slot, [5, 6]])), bits(await prefill([other, [5, 6]])));
   });
 });
@@ -93,9 +92,9 @@ test("keep of more entries than one grid has workgroups", async () => {
   const cache = await KvCache.create(gpu, {
     layers: 1, kvHeads, headDim, format: "f32", layout: { name: "paged", blockSize: 16 }, slots: 1, maxModelLen: length, memory: null, sequences: 2,
   });
-  const slot = cache.tables.open()!;
-  cache.tables.reserve(slot, length);
-  cache.tables.advance(slot, length);
+  const tables = blockTables(cache), slot = tables.open(length)!;
+  tables.reserve(slot, length);
+  tables.advance(slot, length);
   const keys = new Float32Array(cache.view.kPool.buffer.size / 4).map((_, i) => i);
   gpu.upload(cache.view.kPool.buffer, 0, keys);
   const before = Array.from({ length: kvHeads }, (_, head) => entryRows(cache, head));
@@ -110,29 +109,30 @@ test("keep of more entries than one grid has workgroups", async () => {
 });
 
 /** Rows of the pools that hold the entries of a head in slot 0, layer 0. */
-function entryRows({ tables }: KvCache, head: number): number[] {
+function entryRows(cache: KvCache, head: number): number[] {
+  const tables = blockTables(cache);
   return Array.from({ length: tables.lengths[head]! }, (_, i) =>
-    tables.ids[head * tables.maxBlocksPerTable + Math.floor(i / tables.blockSize)]! * tables.blockSize + i % tables.blockSize);
+    tables.ids[head * tables.tableWidth + Math.floor(i / tables.blockSize)]! * tables.blockSize + i % tables.blockSize);
 }
 
 test("truncate: back across blocks, and on again as if nothing had been there", async () => {
-  await withEngine({ folder: folderOf("tiny-neox") }, async ({ cache, prefill, decode, config }) => {
+  await withEngine({ folder: folderOf("tiny-neox") }, async ({ cache, tables, prefill, decode, config }) => {
     const ids = idsOf(60, config.vocabSize);
-    const slot = cache.tables.open()!;
+    const slot = tables.open(150)!;
     await prefill([slot, ids.slice(0, 30)]);
-    const blocks = cache.tables.pool.used;
+    const blocks = tables.pool.used;
     const expected = await prefill([slot, ids.slice(30, 50)]);
     cache.truncate(slot, 30);
-    assert.is(cache.tables.pool.used, blocks);
+    assert.is(tables.pool.used, blocks);
     await prefill([slot, [1, 2, 3, 4, 5, 6, 7, 8, 9]]); // something else first, rolled back in the middle of a block
     for (let i = 0; i < 9; i++) await decode([slot, 10 + i]);
     cache.truncate(slot, 33);
     cache.truncate(slot, 30);
-    assert.is(cache.tables.pool.used, blocks);
+    assert.is(tables.pool.used, blocks);
     assert.equal(bits(await prefill([slot, ids.slice(30, 50)])), bits(expected));
     cache.truncate(slot, 0);
-    assert.is(cache.tables.pool.used, 0);
-    cache.tables.check();
+    assert.is(tables.pool.used, 0);
+    tables.check();
   });
 });
 
@@ -149,8 +149,7 @@ for (const name of ["qwen2-gqa-tied-f32", "qwen3-gqa-tied"]) {
 }
 
 /** A seeded walk over the verbs with up to three sequences; after every forward the logits are compared. */
-async function walk({ cache, prefill, decode, config }: Engine, twin: QwenTwin, seed: number, steps: number, done: Set<string>): Promise<void> {
-  const { tables } = cache;
+async function walk({ cache, tables, prefill, decode, config }: Engine, twin: QwenTwin, seed: number, steps: number, done: Set<string>): Promise<void> {
   const random = uniform(seed);
   const below = (n: number): number => Math.floor(random() * n);
   const some = (n: number): number[] => Array.from({ length: n }, () => below(config.vocabSize));
@@ -166,7 +165,7 @@ async function walk({ cache, prefill, decode, config }: Engine, twin: QwenTwin, 
     const verb = ["open", "prefill", "prefill", "decode", "decode", "decode", "keep", "keep", "truncate", "close"][below(10)]!;
     if (verb === "open") {
       if (open.size === 3) continue;
-      open.set(tables.open()!, new SequenceTwin(config));
+      open.set(tables.open(150)!, new SequenceTwin(config));
     } else if (slot === undefined || sequence === undefined) {
       continue;
     } else if (verb === "prefill") {

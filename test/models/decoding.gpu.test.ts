@@ -6,7 +6,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { ContextLengthError, type GenerateOptions, type GenerateResult, type TraceEvent } from "../../index.ts";
-import { argmaxes, countCalls, withCheckpoint, withGpus, withModel } from "../support/llm.ts";
+import { argmaxes, countCalls, folderOf, withCheckpoint, withGpus, withModel } from "../support/llm.ts";
 import { rejects } from "../support/rejects.ts";
 
 const PROMPTS = [
@@ -57,6 +57,21 @@ test("greedy is the argmax of the logits", async () => {
     for (const nearlyGreedy of [{ temperature: 1e-30 }, { temperature: 1e-40 }, { temperature: 2, topK: 1 }, { temperature: 2, topP: 1e-30 }]) {
       assert.equal((await llm.generate(prompt, { maxNewTokens: 12, ignoreEos: true, ...nearlyGreedy })).ids, ids, JSON.stringify(nearlyGreedy));
     }
+  });
+});
+
+test("sequences that grow long enough to be split among workgroups: greedy is still the argmax, beside short ones too", async () => {
+  await withGpus({ family: "gpu" }, async (gpus) => { // whose rows are split from 256 keys on
+    await withModel(folderOf("qwen2-mqa"), { kv: "f32", maxModelLen: 512, maxSequences: 2 }, async (llm) => {
+      const V = llm.config.vocabSize;
+      const long = Array.from({ length: 248 }, (_, i) => (i * 37) % V), short = [5, 6, 7];
+      const { calls, stop } = countCalls(gpus[0]!);
+      const [first, second] = await llm.generateBatch([long, short], { maxNewTokens: 20, ignoreEos: true });
+      stop();
+      assert.is(calls.get("createBindGroup") ?? 0, 0, "the recording for long rows was ready");
+      assert.equal(argmaxes(await llm.logits([...long, ...first!.ids]), V).slice(long.length - 1, -1), [...first!.ids]);
+      assert.equal(argmaxes(await llm.logits([...short, ...second!.ids]), V).slice(short.length - 1, -1), [...second!.ids]);
+    });
   });
 });
 

@@ -212,7 +212,7 @@ test("mistakes are refused before anything runs", async () => {
 test("a model that cannot be loaded leaves nothing on the GPU", async () => {
   const attempts = [
     [TINY, { maxModelLen: 100_000 }, ContextLengthError, /made for at most/], [TINY, { kvMemory: 100 }, OutOfMemoryError, /raise kvMemory/],
-    [TINY, { kvMemory: 2 ** 40 }, OutOfMemoryError, /binds at most/], [TINY, { kvLayout: { name: "contiguous" }, kvMemory: 5000 }, OutOfMemoryError, /maxModelLen/],
+    [TINY, { kvMemory: 2 ** 40 }, OutOfMemoryError, /binds at most/], [TINY, { kvLayout: { name: "contiguous", reserve: "max" }, kvMemory: 5000 }, OutOfMemoryError, /maxModelLen/],
     ["tiny-neox", { prefillChunk: 65_535 }, OutOfMemoryError, /lower prefillChunk and maxSequences to \d+/], [TINY, { adapter: "none such" }, UsageError, /none such/],
     ["random:none-such", {}, UsageError, /none-such/], [`${TINY}-gone`, {}, UsageError, /no folder/],
   ] as const;

@@ -147,7 +147,7 @@ for (const [name, weights] of SPLIT) {
       let result = { logits: new Uint32Array(), parts: 0 };
       await withEngine({ folder: folderOf(name), weights, rows: 24, ...(weightBinding !== undefined && { weightBinding }) }, async (engine) => {
         const { vocabSize } = engine.config;
-        const slots = Array.from({ length: 4 }, () => engine.cache.tables.open()!);
+        const slots = Array.from({ length: 4 }, () => engine.tables.open(150)!);
         const logits = [await engine.prefill([slots[0]!, IDS.slice(0, 20)], [slots[1]!, [3]]), await engine.decode([slots[0]!, 4])];
         logits.push(await engine.prefill([slots[2]!, [1, 2]], [slots[3]!, [7]]), await engine.decode([slots[1]!, vocabSize - 1], [slots[2]!, 64], [slots[3]!, 63]));
         result = { logits: Uint32Array.from(logits.flatMap((rows) => [...bits(rows)])), parts: engine.embeddingParts };

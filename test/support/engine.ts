@@ -5,11 +5,13 @@
 
 import { Checkpoint } from "../../engine/checkpoint.ts";
 import { Gpu, type KernelFamily } from "../../engine/gpu.ts";
+import { BlockTables } from "../../models/block_tables.ts";
 import { readConfig, type ModelConfig } from "../../models/config.ts";
 import { KvCache } from "../../models/kv_cache.ts";
 import { loadModel } from "../../models/model.ts";
 import type { KvFormat, KvLayout, WeightFormat } from "../../models/options.ts";
 import { Runner } from "../../models/runner.ts";
+import { GREEDY } from "./fake_runner.ts";
 
 export interface EngineOptions {
   readonly folder: string;
@@ -31,6 +33,7 @@ export interface Engine {
   readonly gpu: Gpu;
   readonly config: ModelConfig;
   readonly cache: KvCache;
+  readonly tables: BlockTables;
   readonly runner: Runner;
   /** Parts in which the embedding lies on the GPU. */
   readonly embeddingParts: number;
@@ -38,6 +41,12 @@ export interface Engine {
   prefill(...parts: readonly (readonly [slot: number, ids: readonly number[]])[]): Promise<Float32Array>;
   /** The next token of some sequences in one decode step; logits [sequences, vocab]. */
   decode(...parts: readonly (readonly [slot: number, id: number])[]): Promise<Float32Array>;
+}
+
+/** The tables of a paged cache. */
+export function blockTables({ tables }: KvCache): BlockTables {
+  if (!(tables instanceof BlockTables)) throw new Error("this cache is contiguous");
+  return tables;
 }
 
 /** Open a checkpoint, run `body`, close everything. */
@@ -55,7 +64,7 @@ export async function withEngine(options: EngineOptions, body: (engine: Engine) 
     });
     const cache = await KvCache.create(gpu, { ...config, format: kv, layout, slots, maxModelLen: MAX_MODEL_LEN, memory: null, sequences: slots });
     const runner = await Runner.create(gpu, model, cache, { rows, samples: rows, maxModelLen: MAX_MODEL_LEN });
-    await body({ gpu, config, cache, runner, embeddingParts: model.embedding.parts.length, ...passes(cache, runner) });
+    await body({ gpu, config, cache, tables: blockTables(cache), runner, embeddingParts: model.embedding.parts.length, ...passes(cache, runner) });
     cache.close();
     runner.close();
   } finally {
@@ -74,7 +83,7 @@ function passes(cache: KvCache, runner: Runner): Pick<Engine, "prefill" | "decod
   return {
     prefill: async (...parts) => {
       const rows = parts.flatMap(([slot, ids]) => rowsOf(slot, ids));
-      cache.sync();
+      await cache.sync();
       runner.writeBatch("prefill", rows, rows.map((_, row) => row), []);
       await runner.forward(rows.length);
       const logits = await runner.readLogits(rows.length);
@@ -83,9 +92,9 @@ function passes(cache: KvCache, runner: Runner): Pick<Engine, "prefill" | "decod
     },
     decode: async (...parts) => {
       const rows = parts.flatMap(([slot, id]) => rowsOf(slot, [id]));
-      cache.sync();
-      runner.writeBatch("decode", rows, rows.map((_, row) => row), rows.map(() => ({ temperature: 0, topP: 1, topK: 0, seed: 0 })));
-      await runner.decode(rows.length, 1, () => {});
+      await cache.sync();
+      runner.writeBatch("decode", rows, rows.map((_, row) => row), rows.map(() => GREEDY));
+      await (await runner.decoder(rows.length))(Math.max(...rows.map(({ position }) => position)) + 1);
       const logits = await runner.readLogits(rows.length); // the step has moved on to its next token, but what went into the head still stands
       for (const [slot] of parts) tables.advance(slot, 1, { onGpu: true });
       return logits;

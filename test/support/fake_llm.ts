@@ -1,12 +1,14 @@
 /**
  * Stands in for LLM in tests of the benchmark: words are tokens, the next token follows from prompt, seed and position, and every step
- * takes a fixed time on a clock of its own. What the cache takes is counted as the real one does, with one layer and one KV head.
+ * takes a fixed time on a clock of its own. A small server: continuous batching, the youngest pushed out when the cache is full, reserved
+ * and live entries counted as the real one does, with one layer and one KV head, and a prefix cache that never forgets.
  */
 
-import { AbortedError } from "../../engine/errors.ts";
-import type { CacheStats, Environment, GenerateOptions, GenerateResult, LoadOptions, MemoryBytes, MemoryReport, ModelSource } from "../../index.ts";
-import type { Load, Model } from "../../bench/core/paged_attention.ts";
-import { contiguous, reservedEntries } from "../../techniques/paged_attention/index.ts";
+import { AbortedError, ContextLengthError, OutOfMemoryError } from "../../engine/errors.ts";
+import type { TraceEvent } from "../../engine/trace.ts";
+import type { CacheStats, Environment, GenerateOptions, GenerateResult, KvLayout, LoadOptions, MemoryBytes, MemoryReport, ModelSource } from "../../index.ts";
+import type { Load, Model } from "../../bench/core/arms.ts";
+import { contiguousMax, reservedEntries } from "../../techniques/paged_attention/index.ts";
 
 export interface FakeOptions {
   /** Milliseconds a step really takes; an abort is noticed between steps. Default 0. */
@@ -14,12 +16,19 @@ export interface FakeOptions {
   readonly random?: boolean;
   /** Change the tokens of a layout, as a bug would. */
   readonly spoil?: (ids: number[], layout: "paged" | "contiguous") => number[];
-  /** Entries reserved by both layouts instead of what they need. */
+  /** Entries that every sequence reserves, whatever the layout, instead of what it needs. */
   readonly reserved?: number;
+  /** Texts end after this many tokens, unless told to ignore it. */
+  readonly eosAfter?: number;
+  /** The prefix cache finds nothing. */
+  readonly forgetful?: boolean;
   readonly onLoad?: (options: LoadOptions) => void;
 }
 
+/** Milliseconds of a step that reads prompts, and of one that does not. */
 export const PREFILL_MS = 10, DECODE_MS = 2;
+/** Bytes of an entry in f16: 8 numbers each for key and value. */
+export const ENTRY_BYTES = 32;
 
 const BYTES: MemoryBytes = { weights: 1000, kv: 2000, activations: 300, logits: 40, staging: 5, total: 3345 };
 
@@ -31,53 +40,151 @@ export function fakeLoad(fake: FakeOptions = {}): Load {
   };
 }
 
-function fakeModel(model: string, options: LoadOptions, fake: FakeOptions): Model & { closed: boolean } {
-  const layout = options.kvLayout ?? contiguous;
-  const maxModelLen = options.maxModelLen ?? 512, blockSize = layout.name === "paged" ? layout.blockSize : maxModelLen;
-  const slots = options.maxSequences ?? 16, blocksTotal = Math.max(1, Math.floor((slots * maxModelLen) / blockSize));
-  let peak = 0, passes = 0, live = 0, reserved = 0;
+/** A request on its way. */
+interface Job {
+  readonly id: number;
+  readonly prompt: readonly number[];
+  readonly ids: readonly number[];
+  readonly arrived: number;
+  readonly times: number[];
+  readonly signal: AbortSignal | undefined;
+  preemptions: number;
+  cached: number;
+  /** Tokens in the cache; null while it waits. */
+  live: number | null;
+  readonly settle: { resolve: (result: GenerateResult) => void; reject: (error: unknown) => void };
+}
+
+function fakeModel(model: string, options: LoadOptions, fake: FakeOptions): Model {
+  const layout: KvLayout = options.kvLayout ?? contiguousMax;
+  const maxModelLen = options.maxModelLen ?? 512, slots = options.maxSequences ?? 16, blockSize = layout.name === "paged" ? layout.blockSize : 1;
+  const blocksTotal = Math.floor(options.kvMemory === undefined ? (slots * maxModelLen) / blockSize : options.kvMemory / (ENTRY_BYTES * blockSize));
+  if (layout.name === "contiguous" && layout.reserve === "max" && blocksTotal < maxModelLen) {
+    throw new OutOfMemoryError(`the KV cache needs at least ${maxModelLen * ENTRY_BYTES} bytes, but ${options.kvMemory} are allowed`);
+  }
+  const listeners = new Set<(event: TraceEvent) => void>();
+  const waiting: Job[] = [], running: Job[] = [];
+  const use = { passes: 0, live: 0, reserved: 0, peak: 0, preemptions: 0, queried: 0, hit: 0 };
+  const known = new Set<string>();
+  let clock = 0, requests = 0, isLooping = false;
+
+  const reservedBy = ({ prompt, ids }: Job, tokens: number): number => fake.reserved ?? reservedEntries(layout, tokens, maxModelLen, prompt.length + ids.length);
+  const taken = (): number => running.reduce((sum, job) => sum + reservedBy(job, job.live!), 0);
+  const fits = (job: Job, tokens: number): boolean => taken() + reservedBy(job, tokens) <= blocksTotal * blockSize;
+
+  /** Tokens of the longest known prefix in whole blocks; at least one is left to read. */
+  const lookUp = (prompt: readonly number[]): number => {
+    let found = 0;
+    for (let end = blockSize; end < prompt.length && known.has(String(prompt.slice(0, end))); end += blockSize) found = end;
+    return fake.forgetful === true ? 0 : found;
+  };
+
+  const preempt = (): void => {
+    const job = running.pop()!;
+    job.live = null;
+    job.preemptions++;
+    use.preemptions++;
+    waiting.unshift(job);
+  };
+
+  /** Admit what fits, then a token for everybody. */
+  const step = (): void => {
+    for (let i = 0; i < running.length;) {
+      const job = running[i]!;
+      const before = reservedBy(job, job.live!), after = reservedBy(job, job.live! + 1);
+      if (taken() - before + after > blocksTotal * blockSize && running.length > 1) preempt();
+      else {
+        job.live!++;
+        i++;
+      }
+    }
+    let share = 0, isPrefill = false;
+    while (running.length < slots && waiting.length > 0 && fits(waiting[0]!, waiting[0]!.prompt.length + waiting[0]!.times.length)) {
+      const job = waiting.shift()!;
+      isPrefill = true;
+      if (options.prefixCache === true && layout.name === "paged" && job.preemptions === 0) {
+        job.cached = lookUp(job.prompt);
+        use.queried += job.prompt.length;
+        use.hit += job.cached;
+        for (let end = blockSize; end <= job.prompt.length; end += blockSize) known.add(String(job.prompt.slice(0, end)));
+      }
+      share = Math.max(share, 1 - job.cached / Math.max(1, job.prompt.length));
+      job.live = job.prompt.length + job.times.length;
+      running.push(job);
+    }
+    const sequences = running.map(({ id }) => id);
+    for (const listener of listeners) listener(isPrefill ? { type: "prefill", sequences, rows: sequences.length } : { type: "decode", sequences });
+    use.passes++;
+    use.live += running.reduce((sum, job) => sum + job.live!, 0);
+    use.reserved += taken();
+    use.peak = Math.max(use.peak, taken());
+    clock += isPrefill ? PREFILL_MS * share : DECODE_MS;
+    for (const job of [...running]) {
+      job.times.push(clock);
+      if (job.times.length < job.ids.length) continue;
+      running.splice(running.indexOf(job), 1);
+      job.settle.resolve(resultOf(job));
+    }
+  };
+
+  const drop = (): void => {
+    for (const list of [waiting, running]) {
+      for (const job of list.filter(({ signal }) => signal?.aborted === true)) {
+        list.splice(list.indexOf(job), 1);
+        job.settle.reject(new AbortedError());
+      }
+    }
+  };
+  const loop = async (): Promise<void> => {
+    isLooping = true;
+    await Promise.resolve(); // requests of the same turn start together
+    for (;;) {
+      if (fake.stepMs !== undefined) await new Promise((resolve) => setTimeout(resolve, fake.stepMs));
+      drop();
+      if (running.length + waiting.length === 0) break;
+      step();
+    }
+    isLooping = false;
+  };
+
+  const generate = (prompt: readonly number[], { maxNewTokens = 128, seed = 0, ignoreEos = false, signal }: GenerateOptions): Promise<GenerateResult> => {
+    const count = ignoreEos ? maxNewTokens : Math.min(maxNewTokens, fake.eosAfter ?? Infinity);
+    if (reservedEntries(layout, prompt.length + count, maxModelLen) > blocksTotal * blockSize) return Promise.reject(new ContextLengthError("the request is larger than the cache"));
+    const { promise, resolve, reject } = Promise.withResolvers<GenerateResult>();
+    const start = prompt.reduce((hash, id) => (hash * 31 + id) % 9973, seed);
+    const ids = Array.from({ length: count }, (_, i) => (start * 7 + i * 13) % 1000);
+    const job: Job = { id: requests++, prompt, ids: fake.spoil?.(ids, layout.name) ?? ids, arrived: clock, times: [], signal, preemptions: 0, cached: 0, live: null, settle: { resolve, reject } };
+    if (count === 0) resolve(resultOf(job));
+    else waiting.push(job);
+    if (!isLooping) void loop();
+    return promise;
+  };
+
   return {
-    closed: false,
     config: { layers: 1, kvHeads: 1, headDim: 8 },
     tokenizer: { encode: (text: string) => text.split(" ").map((word) => word.length) },
     source: { id: model, revision: null, random: fake.random ?? false, fingerprint: "0123456789abcdef0123456789abcdef" } satisfies ModelSource,
     environment: ENVIRONMENT,
     maxModelLen,
     loadTimings: { weightsMs: 5, pipelinesMs: 7 },
+    trace: { on: (listener) => { listeners.add(listener); return () => { listeners.delete(listener); }; } },
     memory: (): MemoryReport => ({ ...BYTES, peak: BYTES }),
     cacheStats: (): CacheStats => ({
-      blockSize, blocksTotal, blocksUsed: 0, peakBlocksUsed: Math.ceil(peak / blockSize), preemptions: 0,
-      meanLiveTokens: live / Math.max(1, passes), meanReservedTokens: reserved / Math.max(1, passes),
+      blockSize, blocksTotal, blocksUsed: 0, peakBlocksUsed: Math.ceil(use.peak / blockSize), preemptions: use.preemptions,
+      meanLiveTokens: use.live / Math.max(1, use.passes), meanReservedTokens: use.reserved / Math.max(1, use.passes),
+      prefix: { queriedTokens: use.queried, hitTokens: use.hit, cachedBlocks: known.size, evictedBlocks: 0 },
     }),
-    async generateBatch(prompts: readonly (readonly number[])[], generate: GenerateOptions): Promise<GenerateResult[]> {
-      const count = generate.maxNewTokens!;
-      const steps = Math.ceil(prompts.length / slots) * count;
-      for (let step = 0; step < steps; step++) {
-        if (fake.stepMs !== undefined) await new Promise((resolve) => setTimeout(resolve, fake.stepMs));
-        if (generate.signal?.aborted === true) throw new AbortedError();
-      }
-      const together = prompts.slice(0, slots).map((ids) => ids.length + count);
-      const taken = fake.reserved ?? together.reduce((sum, tokens) => sum + reservedEntries(layout, tokens, maxModelLen), 0);
-      peak = Math.max(peak, taken);
-      passes += steps;
-      live += steps * together.reduce((sum, tokens) => sum + tokens, 0);
-      reserved += steps * taken;
-      return prompts.map((prompt, i) => resultOf(prompt, ((generate.seed ?? 0) + i) >>> 0, count, Math.floor(i / slots) * (PREFILL_MS + count * DECODE_MS), layout.name, fake));
-    },
-    close() {
-      this.closed = true;
-      return Promise.resolve();
-    },
+    generate,
+    generateBatch: (prompts, batch) => Promise.all(prompts.map((prompt, i) => generate(prompt, { ...batch, seed: ((batch.seed ?? 0) + i) >>> 0 }))),
+    close: () => Promise.resolve(),
   };
 }
 
-function resultOf(prompt: readonly number[], seed: number, count: number, waited: number, layout: "paged" | "contiguous", { spoil }: FakeOptions): GenerateResult {
-  const start = prompt.reduce((hash, id) => (hash * 31 + id) % 9973, seed);
-  const ids = Array.from({ length: count }, (_, i) => (start * 7 + i * 13) % 1000);
-  const ttft = waited + PREFILL_MS, itl = Array.from({ length: count - 1 }, () => DECODE_MS);
+function resultOf({ ids, prompt, arrived, times, preemptions, cached }: Job): GenerateResult {
+  const ttft = (times[0] ?? arrived) - arrived, total = (times.at(-1) ?? arrived) - arrived;
   return {
-    ids: spoil?.(ids, layout) ?? ids, text: "", promptTokens: prompt.length, finishReason: "length",
-    timings: { ttft, total: ttft + itl.length * DECODE_MS, tpot: count > 1 ? DECODE_MS : null, itl }, stats: { preemptions: 0 },
+    ids, text: "", promptTokens: prompt.length, finishReason: "length", stats: { preemptions, cachedTokens: cached },
+    timings: { ttft, total, tpot: ids.length > 1 ? (total - ttft) / (ids.length - 1) : null, itl: times.slice(1).map((time, i) => time - times[i]!) },
   };
 }
 

@@ -31,13 +31,14 @@ export async function withModel(model: string, options: LoadOptions, body: (llm:
   assert.is(llm.memory().total, 0, "bytes on the GPU after close()");
 }
 
-/** Run `body`, which gets the devices that are opened in it, with `options` forced on each. */
-export async function withGpus<T>(options: OpenOptions, body: (opened: readonly Gpu[]) => Promise<T>): Promise<T> {
+/** Run `body`, which gets the devices that are opened in it, with `options` forced on each and after `prepare` has been at it. */
+export async function withGpus<T>(options: OpenOptions, body: (opened: readonly Gpu[]) => Promise<T>, prepare: (gpu: Gpu) => void = () => {}): Promise<T> {
   const { open } = Gpu;
   const opened: Gpu[] = [];
   Gpu.open = async (asked) => {
     const gpu = await open.call(Gpu, { ...asked, ...options });
     opened.push(gpu);
+    prepare(gpu);
     return gpu;
   };
   try {

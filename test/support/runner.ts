@@ -61,7 +61,7 @@ function kill(child: ChildProcess): void {
 export async function runFile(folder: string, file: string, timeout: number): Promise<FileResult> {
   const start = performance.now();
   const child = spawn(process.execPath, ["--import", NAME_SKIPS, join(folder, file)], {
-    stdio: ["ignore", "pipe", "pipe"], detached: process.platform !== "win32", env: { ...process.env, FORCE_COLOR: "0" },
+    stdio: ["ignore", "pipe", "pipe"], detached: process.platform !== "win32", env: { ...process.env, FORCE_COLOR: "0", DAWNLM_TUNING: "off" },
   });
   running.add(child);
   let [stdout, output] = ["", ""];

@@ -1,0 +1,159 @@
+/**
+ * The arms of an experiment: one model under several cache layouts, each in an LLM of its own and all loaded at the same time, since only
+ * so can they take turns within an iteration, which keeps a machine that warms up or is busy for a while from favouring one of them.
+ *
+ *   contiguous-max     every sequence reserves max_model_len tokens; static batches, one after the other       (--method basic)
+ *   contiguous-exact   every sequence reserves exactly what its request will come to; continuous batching
+ *   paged              blocks on demand; continuous batching                                                   (--method optimized)
+ *   paged-prefix       the same with a prefix cache, which all others run without
+ */
+
+import { ContextLengthError, OutOfMemoryError } from "../../engine/errors.ts";
+import { DTYPE_BYTES } from "../../engine/dtype.ts";
+import type { TraceEvent } from "../../engine/trace.ts";
+import type { CacheStats, Environment, GenerateOptions, GenerateResult, KvLayout, LoadOptions, MemoryReport, ModelConfig, ModelSource } from "../../index.ts";
+import { contiguousExact, contiguousMax, paged, reservedEntries } from "../../techniques/paged_attention/index.ts";
+import { CacheMeter } from "./meter.ts";
+import type { ExperimentConfig } from "./schema.ts";
+
+/** What an experiment needs of an LLM; tests give a stand-in. */
+export interface Model {
+  readonly config: Pick<ModelConfig, "layers" | "kvHeads" | "headDim">;
+  readonly tokenizer: { encode(text: string): number[] | Promise<number[]> };
+  readonly source: ModelSource;
+  readonly environment: Environment;
+  readonly maxModelLen: number;
+  readonly loadTimings: { readonly weightsMs: number; readonly pipelinesMs: number };
+  readonly trace: { on(listener: (event: TraceEvent) => void): () => void };
+  memory(): MemoryReport;
+  cacheStats(): CacheStats;
+  generate(prompt: readonly number[], options: GenerateOptions): Promise<GenerateResult>;
+  generateBatch(prompts: readonly (readonly number[])[], options: GenerateOptions): Promise<GenerateResult[]>;
+  close(): Promise<void>;
+}
+export type Load = (model: string, options: LoadOptions) => Promise<Model>;
+
+export const ARM_NAMES = ["contiguous-max", "contiguous-exact", "paged", "paged-prefix"] as const;
+export type ArmName = (typeof ARM_NAMES)[number];
+
+const LAYOUTS: Readonly<Record<ArmName, (config: ExperimentConfig) => KvLayout>> = {
+  "contiguous-max": () => contiguousMax, "contiguous-exact": () => contiguousExact,
+  paged: ({ block_size }) => paged(block_size), "paged-prefix": ({ block_size }) => paged(block_size),
+};
+
+export interface Arm {
+  readonly name: ArmName;
+  readonly layout: KvLayout;
+  readonly llm: Model;
+  readonly meter: CacheMeter;
+  /** Requests in a static batch; null batches continuously. */
+  readonly batch: number | null;
+  /** Most sequences that may run in one step. */
+  readonly limit: number;
+  /** Bytes of one token of one KV head of one layer, keys and values together. */
+  readonly entryBytes: number;
+  readonly poolBytes: number;
+  /** Tokens that the pool holds: entries of each table. */
+  readonly entries: number;
+}
+
+/** An arm that cannot run at all: its pool does not hold one sequence. */
+export interface Skipped { readonly name: ArmName; readonly needs: number; readonly holds: number }
+
+export interface Arms {
+  readonly loaded: readonly Arm[];
+  readonly skipped: readonly Skipped[];
+  /** Bytes of keys and values that every arm may use. */
+  readonly budget: number;
+}
+
+/** Most sequences of a continuous batch when memory alone is to be the limit. */
+const MOST_SEQUENCES = 256;
+
+/**
+ * Loads every arm with a pool of the same bytes: kv_memory, or what the first arm takes by default, batch_size sequences of max_model_len.
+ * `memoryAlone`: continuous arms may run as many sequences as the pool holds. Throws what loading throws; nothing stays loaded then.
+ */
+export async function loadArms(names: readonly ArmName[], config: ExperimentConfig, load: Load, { memoryAlone = false } = {}): Promise<Arms> {
+  const loaded: Arm[] = [];
+  let tooSmall: { readonly name: ArmName; readonly error: OutOfMemoryError } | null = null;
+  let budget = config.kv_memory;
+  try {
+    for (const name of names) {
+      const limit = !memoryAlone || (name === "contiguous-max" && budget === undefined) ? config.batch_size : Math.min(config.num_prompts, MOST_SEQUENCES);
+      try {
+        loaded.push(await loadArm(name, config, load, budget, limit, loaded.length > 0));
+      } catch (error) {
+        if (!(error instanceof OutOfMemoryError) || name !== "contiguous-max" || budget === undefined || names.length === 1) throw error;
+        tooSmall = { name, error }; // perhaps: the next arm tells how much a token takes
+        continue;
+      }
+      budget ??= loaded[0]!.poolBytes;
+    }
+    const skipped = tooSmall === null ? [] : [skip(tooSmall.name, tooSmall.error, loaded[0]!, budget!)];
+    return { loaded, skipped, budget: budget! };
+  } catch (error) {
+    await closeArms(loaded);
+    throw error;
+  }
+}
+
+/** Throws the error when it was another than a budget of less than one sequence. */
+function skip(name: ArmName, error: OutOfMemoryError, { llm, entryBytes }: Arm, budget: number): Skipped {
+  const holds = entriesOf(llm, budget, entryBytes);
+  if (holds >= llm.maxModelLen) throw error;
+  return { name, needs: llm.maxModelLen, holds };
+}
+
+/** Tokens that `bytes` of keys and values hold. */
+export function entriesOf({ config: { layers, kvHeads } }: Pick<Model, "config">, bytes: number, entryBytes: number): number {
+  return Math.floor(bytes / (entryBytes * layers * kvHeads));
+}
+
+async function loadArm(name: ArmName, c: ExperimentConfig, load: Load, kvMemory: number | undefined, limit: number, another: boolean): Promise<Arm> {
+  const layout = LAYOUTS[name](c);
+  const llm = await load(c.model, {
+    weights: c.weights, kv: c.kv, kvLayout: layout, prefixCache: name === "paged-prefix", maxSequences: limit, adapter: c.adapter ?? c.device?.[0] ?? "auto",
+    ...(kvMemory !== undefined && { kvMemory }), ...(c.max_model_len !== undefined && { maxModelLen: c.max_model_len }),
+    ...(c.revision !== undefined && { revision: c.revision }), ...(c.model.startsWith("random:") && { seed: c.seed }),
+  }).catch((error: unknown) => {
+    if (!another || !(error instanceof OutOfMemoryError)) throw error;
+    throw new OutOfMemoryError(`${error.message}; all arms are loaded at the same time: lower kv_memory, or run --method basic and --method optimized one after the other`, { cause: error });
+  });
+  const { blocksTotal, blockSize } = llm.cacheStats();
+  const entryBytes = 2 * llm.config.headDim * DTYPE_BYTES[c.kv];
+  const entries = Math.floor(blocksTotal / (llm.config.layers * llm.config.kvHeads)) * blockSize;
+  return {
+    name, layout, llm, limit, entries, entryBytes, poolBytes: blocksTotal * blockSize * entryBytes, meter: new CacheMeter(llm),
+    batch: name === "contiguous-max" ? Math.max(1, Math.min(limit, Math.floor(entries / llm.maxModelLen))) : null,
+  };
+}
+
+export async function closeArms(arms: readonly Arm[]): Promise<void> {
+  for (const arm of arms) await closeArm(arm);
+}
+
+async function closeArm({ llm, meter }: Arm): Promise<void> {
+  meter.close();
+  await llm.close();
+}
+
+/**
+ * Every request must have room for all its tokens in every arm, else the arms would not do the work that the config says. Throws
+ * ContextLengthError with the numbers and the keys to change. `limit` names the key that the new tokens come from.
+ */
+export function checkRoom(jobs: readonly { readonly ids: readonly number[]; readonly newTokens: number }[], arms: readonly Arm[], limit: string): void {
+  const { ids: { length: prompt }, newTokens } = jobs.reduce((most, job) => (job.ids.length + job.newTokens > most.ids.length + most.newTokens ? job : most));
+  const tokens = prompt + newTokens;
+  for (const { name, layout, llm, entries } of arms) {
+    if (tokens > llm.maxModelLen) {
+      throw new ContextLengthError(`the longest prompt has ${prompt} tokens; with ${limit} ${newTokens} it needs ${tokens}, ` +
+        `but a sequence has room for ${llm.maxModelLen}: lower ${limit}, shorten the prompts or raise max_model_len`);
+    }
+    const needs = reservedEntries(layout, tokens, llm.maxModelLen);
+    if (needs > entries) {
+      throw new ContextLengthError(`${name}: the longest request, ${prompt} tokens of prompt and ${newTokens} new ones, needs a cache of ${needs} tokens, ` +
+        `but kv_memory holds ${entries}: raise kv_memory, or lower ${layout.name === "contiguous" && layout.reserve === "max" ? "max_model_len" : limit}`);
+    }
+  }
+}

@@ -1,0 +1,62 @@
+/** The flags of `node bench/run.ts`. Each is a key of the config under another spelling; the schema says what a value may be. */
+
+import { Command, InvalidArgumentError } from "commander";
+import type { ConfigRequest } from "./config.ts";
+import { KEYS, type Key } from "./schema.ts";
+
+/** A number where the text is a decimal one; the schema says what was expected where it is not. */
+const numeric = (text: string): unknown => (/^[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?$/i.test(text) ? Number(text) : text);
+const once = (text: string, earlier: string | undefined): string => {
+  if (earlier !== undefined) throw new InvalidArgumentError("It was given twice.");
+  return text;
+};
+
+export function program(): Command {
+  return new Command("node bench/run.ts")
+    .description("Run an experiment and write its reports under results/.")
+    .option("--config <file>", "a YAML file, such as config/PagedAttention/pagedattention_small_default.yaml", once)
+    .option("--technique <name>", "PagedAttention; with --batch-level it names a default config")
+    .option("--batch-level <level>", "small, medium or large (default: medium)")
+    .option("--experiment-name <name>", "goes into the names of the reports")
+    .option("--method <arms>", "basic (contiguous-max), optimized (paged) or both (these and contiguous-exact, compared)")
+    .option("--benchmark-memory", "what fits a fixed KV budget, over several distributions of lengths, and what the freed memory buys")
+    .option("--distributions <name...>", "of --benchmark-memory: sharegpt, alpaca, uniform, constant (default: all)")
+    .option("--shared-prefix <tokens>", "what a prefix cache gains when all prompts begin with the same text of this length", numeric)
+    .option("--model <model>", "a folder, a bundled name, a hub id, or random:NAME")
+    .option("--max-tokens <count>", "new tokens per request", numeric)
+    .option("--temperature <number>", "0 is greedy", numeric)
+    .option("--top-p <number>", "share of probability to sample from", numeric)
+    .option("--seed <number>", "of prompts, sampling and the order of arms", numeric)
+    .option("--batch-size <count>", "most sequences that run together", numeric)
+    .option("--num-prompts <count>", "requests per iteration", numeric)
+    .option("--max-model-len <tokens>", "longest prompt and continuation; what the contiguous baseline reserves", numeric)
+    .option("--block-size <tokens>", "tokens per block of the paged cache", numeric)
+    .option("--kv-memory <bytes>", "for keys and values together", numeric)
+    .option("--test-iterations <count>", "measured iterations", numeric)
+    .option("--warmup-iterations <count>", "iterations before them", numeric)
+    .option("--device <index...>", "index of the adapter, as `dawnlm doctor` counts", (text: string, all: unknown[] = []) => [...all, numeric(text)])
+    .option("--adapter <name>", "auto, software, an index, or part of an adapter's name")
+    .option("--output-dir <folder>", "where results go (default: results)")
+    .option("--no-save", "write no files")
+    .option("--lang <language>", "of the reports: en or zh (default: en)")
+    .option("--prompts <text...>", "the prompts themselves")
+    .option("--prompts-file <file>", "one prompt per line")
+    .option("--debug", "show where an error comes from")
+    .helpOption("-h, --help", "show this help")
+    .allowExcessArguments(false)
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => { write(text.replace(/^error: /, "dawnlm: ")); } });
+}
+
+export function requestOf(flags: Readonly<Record<string, unknown>>): ConfigRequest {
+  const values: Partial<Record<Key, unknown>> = {};
+  for (const [flag, value] of Object.entries(flags)) {
+    const key = flag.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`) as Key;
+    if (KEYS.includes(key) && key !== "technique" && key !== "batch_level") values[key] = value;
+  }
+  if (flags["save"] === false) values.save_results = false;
+  return {
+    config: flags["config"] as string | undefined, technique: flags["technique"] as string | undefined,
+    batchLevel: flags["batchLevel"] as string | undefined, flags: values,
+  };
+}

@@ -1,0 +1,124 @@
+/** `node bench/profile.ts`: rates of one model at batch 1, its floor, and the host's time of a decode step; or the floors of many models. */
+
+import { Command } from "commander";
+import { LLM } from "../../../index.ts";
+import { DawnlmError } from "../../../engine/errors.ts";
+import { Gpu } from "../../../engine/gpu.ts";
+import { probe, type ProbeResult } from "../../../engine/probe.ts";
+import { EXIT_INTERRUPTED, guardProcess, interruptible, normaliseArgv, reportFailure, withoutControls } from "../cli.ts";
+import { machine } from "../environment.ts";
+import { ResultsFolder } from "../files.ts";
+import { once } from "../load/flags.ts";
+import { progress, type Progress } from "../load/progress.ts";
+import { floorOf } from "./floors.ts";
+import { measure } from "./measure.ts";
+import { floorsTable } from "./models.ts";
+import { loadOptionsOf, profileConfig, type ProfileConfig } from "./options.ts";
+import { profileJson, profileText, type ProfileRun } from "./report.ts";
+import { threadClock } from "./thread_clock.ts";
+
+function program(): Command {
+  return new Command("node bench/profile.ts")
+    .description("Measure prefill and decode of one model at batch 1, their distance from the floor, and the host's time per decoded token.")
+    .option("--model <model>", "a folder, a bundled name, a hub id, or random:NAME (default: tiny-neox)", once)
+    .option("--prompt <tokens>", "tokens of the prompt (default: 512)", once)
+    .option("--new <tokens>", "tokens decoded behind it (default: 128)", once)
+    .option("--repetitions <count>", "of everything measured (default: 5)", once)
+    .option("--concurrency <list>", "also run as many requests at a time: 1,8", once)
+    .option("--weights <format>", "auto, f32, f16 or bf16 (default: auto, as stored)", once)
+    .option("--kv <format>", "number format of the KV cache (default: f16)", once)
+    .option("--kv-memory <bytes>", "memory for keys and values: 512MiB, 1GB, or bytes", once)
+    .option("--max-model-len <tokens>", "longest prompt and continuation together", once)
+    .option("--prefill-chunk <tokens>", "most prompt tokens in one forward pass", once)
+    .option("--adapter <name>", "auto, software, an index of `dawnlm doctor`, or part of an adapter's name", once)
+    .option("--seed <number>", "of prompts, order and random weights (default: 0)", once)
+    .option("--roof", "measure the adapter's own bandwidth and speed first (about five seconds)")
+    .option("--floors", "print the floors of known models as a Markdown table and leave")
+    .option("--output-dir <folder>", "where results go (default: results)", once)
+    .option("--no-save", "write no file")
+    .option("--debug", "show where an error comes from")
+    .helpOption("-h, --help", "show this help")
+    .allowExcessArguments(false)
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => { write(text.replace(/^error: /, "dawnlm: ")); } });
+}
+
+async function execute(config: ProfileConfig): Promise<number> {
+  const folder = config.save ? ResultsFolder.open(config.outputDir, "profile") : null;
+  const bar = progress();
+  try {
+    const started = new Date().toISOString();
+    const run = await interruptible((signal) => profileOf(config, bar, started, signal));
+    bar.stop();
+    if (run.profile.prefill === null) {
+      process.stderr.write("dawnlm: interrupted before the first repetition was finished; no report was written\n");
+      return EXIT_INTERRUPTED;
+    }
+    process.stdout.write(`${withoutControls(profileText(run))}\n`);
+    if (folder !== null) {
+      const [path] = folder.write([[`profile-${fileName(config.model)}.json`, profileJson(run)]]);
+      process.stdout.write(`\nReport: ${path}\n`);
+    }
+    return run.profile.status === "interrupted" ? EXIT_INTERRUPTED : 0;
+  } finally {
+    bar.stop();
+    folder?.release();
+  }
+}
+
+async function profileOf(config: ProfileConfig, { onStep }: Progress, started: string, signal: AbortSignal): Promise<ProfileRun> {
+  const roof = config.roof ? await roofOf(config) : null;
+  onStep(`loading ${config.model}`, 0, 1);
+  const llm = await LLM.load(config.model, {
+    ...loadOptionsOf(config), onProgress: ({ stage, label, loaded, total }) => { onStep(`${stage}: ${label}`, loaded, total); },
+  });
+  try {
+    const profile = await measure(llm, config, { clock: await threadClock(), signal, onStep });
+    const weights = config.weights === "auto" ? llm.config.dtype ?? "f16" : config.weights;
+    // Decoding goes from the prompt's end to `new` tokens behind it: half of them are there on average.
+    const floor = floorOf(llm.config, { weights, kv: config.kv, context: config.prompt + Math.floor(config.new / 2), prompt: config.prompt });
+    return {
+      config, profile, floor, roof, model: llm.config, source: llm.source, environment: llm.environment, memory: llm.memory(), machine: machine(), started,
+    };
+  } finally {
+    await llm.close();
+  }
+}
+
+async function roofOf({ adapter }: ProfileConfig): Promise<ProbeResult> {
+  const gpu = await Gpu.open({ adapter });
+  try {
+    return await probe(gpu);
+  } finally {
+    gpu.close();
+  }
+}
+
+function fileName(model: string): string {
+  const name = model.split(/[\\/]/).findLast((part) => part !== "" && part !== "." && part !== "..") ?? "model";
+  return name.replace(/[^\w.-]+/g, "-").slice(0, 100);
+}
+
+/** Returns the exit code. */
+export async function main(argv: readonly string[]): Promise<number> {
+  const command = program();
+  const debug = argv.includes("--debug");
+  try {
+    command.parse(normaliseArgv(argv, command), { from: "user" });
+    const given = command.options.map((option) => option.attributeName()).filter((name) => command.getOptionValueSource(name) === "cli");
+    const config = profileConfig(command.opts(), given);
+    if (!given.includes("floors")) return await execute(config);
+    process.stdout.write(`${await floorsTable({ context: config.prompt, prompt: config.prompt })}\n`);
+    return 0;
+  } catch (error) {
+    if (!(error instanceof DawnlmError) || debug || !error.message.includes("\n")) return reportFailure(error, debug);
+    process.stderr.write(error.message.split("\n").map((line) => `dawnlm: ${withoutControls(line)}\n`).join(""));
+    return error.exitCode;
+  }
+}
+
+/** The command itself. */
+export async function start(): Promise<void> {
+  guardProcess();
+  process.exitCode = await main(process.argv.slice(2));
+}

@@ -48,16 +48,6 @@ fn output_of(first: u32, lane: u32, i: u32) -> u32 { return first + select(i, i 
 // The row of W behind the lane's i-th column. Columns past the end repeat the last one and are not stored.
 fn row_of(first: u32, lane: u32, i: u32) -> u32 { return min(output_of(first, lane, i), N - 1u) + select(0u, N, GATED && i >= 2u); }
 
-// One output of four rows. `totals` and `squares`: Σ x and Σ x² of each.
-fn store_rows(m: u32, n: u32, values: vec4f, ups: vec4f, totals: vec4f, squares: vec4f) {
-  if (n >= N) { return; }
-  for (var i = 0u; i < 4u; i++) {
-    let statistics = statistics_of(vec2f(totals[i], squares[i]));
-    let v = normalised(values[i], n, statistics);
-    if (GATED) { store_gated(m + i, n, v, normalised(ups[i], n, statistics)); } else { store(m + i, n, v, held(m + i, n)); }
-  }
-}
-
 @compute @workgroup_size(SUBGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let m = group.y * ROWS;
@@ -99,20 +89,25 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     add(a.z, b.z, 1u, vec4f(w0.hi.z, w1.hi.z, w2.hi.z, w3.hi.z));
     add(a.w, b.w, 1u, vec4f(w0.hi.w, w1.hi.w, w2.hi.w, w3.hi.w));
   }
-  let totals = of_rows(total.x);
-  let squared = of_rows(squares.x);
-  store_rows(m, output_of(first, lane, 0u), sum0, sum2, totals, squared);
-  store_rows(m, output_of(first, lane, 1u), sum1, sum3, totals, squared);
-  if (!GATED) {
-    store_rows(m, output_of(first, lane, 2u), sum2, sum2, totals, squared);
-    store_rows(m, output_of(first, lane, 3u), sum3, sum3, totals, squared);
+  var values = array<vec4f, 8>(sum0, sum1, sum2, sum3, more0, more1, more2, more3);
+  var totals = array<vec4f, 2>(of_rows(total.x), of_rows(total.y));
+  var squared = array<vec4f, 2>(of_rows(squares.x), of_rows(squares.y));
+  // Bounds that look as if they depended on the workgroup: unrolled, the stores would be most of the kernel's text, and take a software
+  // adapter as long to compile as all the rest.
+  let columns = min(select(4u, 2u, GATED), group.y + 2u * select(2u, 1u, GATED));
+  let rows = min(ROWS, group.y + ROWS);
+  for (var c = 0u; c < columns; c++) {
+    let n = output_of(first, lane, c);
+    if (n >= N) { continue; }
+    for (var r = 0u; r < rows; r++) {
+      let h = r / 4u;
+      let statistics = statistics_of(vec2f(totals[h][r % 4u], squared[h][r % 4u]));
+      let value = normalised(values[h * 4u + c][r % 4u], n, statistics);
+      if (GATED) {
+        store_gated(m + r, n, value, normalised(values[h * 4u + c + 2u][r % 4u], n, statistics));
+      } else {
+        store(m + r, n, value, held(m + r, n));
+      }
+    }
   }
-  if (ROWS == 4u) { return; }
-  let totals_more = of_rows(total.y);
-  let squared_more = of_rows(squares.y);
-  store_rows(m + 4u, output_of(first, lane, 0u), more0, more2, totals_more, squared_more);
-  store_rows(m + 4u, output_of(first, lane, 1u), more1, more3, totals_more, squared_more);
-  if (GATED) { return; }
-  store_rows(m + 4u, output_of(first, lane, 2u), more2, more2, totals_more, squared_more);
-  store_rows(m + 4u, output_of(first, lane, 3u), more3, more3, totals_more, squared_more);
 }

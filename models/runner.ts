@@ -46,6 +46,8 @@ export interface RunnerOptions { readonly rows: number; readonly samples: number
 export class Runner {
   readonly rows: number;
   readonly samples: number;
+  /** Rows sampled in one pass at most; buffers have room for `samples`, a multiple of 8. */
+  readonly #mostSamples: number;
   readonly #gpu: Gpu;
   readonly #model: Model;
   readonly #cache: KvCache;
@@ -82,7 +84,7 @@ export class Runner {
     const splits = count === 1 ? null : { count, keys, partials: await gpu.tensor("activations", partialsShape(model.config, samples, count), "f32", "split attention") };
     const words = await gpu.tensor("activations", [batchWords(rows)], "u32", "batch");
     return new Runner(gpu, model, cache, {
-      rows, samples, activations, splits, staging, batch: { tensor: words, rows },
+      rows, samples, mostSamples: options.samples, activations, splits, staging, batch: { tensor: words, rows },
       cosSin: await cosSinTable(gpu, model.config, options.maxModelLen),
       logits: await gpu.tensor("logits", [samples, vocabSize], "f32", "logits"),
       sampling: await gpu.tensor("activations", [samples, SAMPLING_WORDS], "u32", "sampling"),
@@ -91,7 +93,7 @@ export class Runner {
   }
 
   private constructor(gpu: Gpu, model: Model, cache: KvCache, made: {
-    rows: number; samples: number; activations: Activations; splits: Splits | null; staging: GPUBuffer[]; batch: Batch;
+    rows: number; samples: number; mostSamples: number; activations: Activations; splits: Splits | null; staging: GPUBuffer[]; batch: Batch;
     cosSin: Tensor; logits: Tensor; sampling: Tensor; sampled: Tensor;
   }) {
     this.#gpu = gpu;
@@ -99,6 +101,7 @@ export class Runner {
     this.#cache = cache;
     this.rows = made.rows;
     this.samples = made.samples;
+    this.#mostSamples = made.mostSamples;
     this.#activations = made.activations;
     this.#splits = made.splits;
     this.#staging = made.staging;
@@ -117,7 +120,7 @@ export class Runner {
     const upTo = (rows: number): readonly RowsClass[] => ROWS_CLASSES.slice(0, ROWS_CLASSES.indexOf(rowsClass(rows)) + 1);
     const recordings = await Promise.all([
       ...upTo(this.rows).map((rows) => this.#layers("prefill", rows)),
-      ...upTo(this.samples).flatMap((rows) => [this.#layers("decode", rows), this.#head(rows), ...(this.#splits ? [this.#layers("decode", rows, this.#splits)] : [])]),
+      ...upTo(this.#mostSamples).flatMap((rows) => [this.#layers("decode", rows), this.#head(rows), ...(this.#splits ? [this.#layers("decode", rows, this.#splits)] : [])]),
       this.#tail("prefill", PLAIN), this.#tail("decode", PLAIN),
     ]);
     for (const recording of recordings) submit(this.#gpu, recording, { rows: 1, tiles: 1 });

@@ -1,10 +1,11 @@
 /**
- * `npm test`: runs the test files under this folder and ends with the line `N passed, N failed, N skipped`; the exit code is 1 when
- * anything failed, 2 for wrong arguments. Files that use the GPU (`*.gpu.test.ts`) run one at a time, the others two at a time.
+ * `npm test`: runs the test files under this folder, two at a time, and ends with the line `N passed, N failed, N skipped`; the exit code
+ * is 1 when anything failed, 2 for wrong arguments. Files that use the GPU (`*.gpu.test.ts`) come last, in processes and with devices of
+ * their own; on the software adapter most of their time goes into compiling shaders, which takes one core each.
  *
  *   node test/run.ts [FILTER …]     files whose path contains one of the filters; all without any
  *     --list                        print the files instead of running them
- *     --timeout SECONDS             for each file, 180 by default
+ *     --timeout SECONDS             for each file, 300 by default
  *     --folder FOLDER               another folder of tests
  */
 
@@ -13,7 +14,7 @@ import { type FileResult, findTests, inParallel, killAll, runFile } from "./supp
 
 const options = {
   list: { type: "boolean" },
-  timeout: { type: "string", default: "180" },
+  timeout: { type: "string", default: "300" },
   folder: { type: "string", default: import.meta.dirname },
 } as const;
 
@@ -60,7 +61,7 @@ async function run(file: string): Promise<void> {
 
 const usesGpu = (file: string): boolean => file.endsWith(".gpu.test.ts");
 await inParallel(files.filter((file) => !usesGpu(file)), 2, run);
-await inParallel(files.filter(usesGpu), 1, run);
+await inParallel(files.filter(usesGpu), 2, run);
 
 if (files.length === 0) console.log(`no test file${filters.length > 0 ? ` named like ${filters.join(", ")}` : ""} in ${folder}`);
 console.log(`${sum.passed} passed, ${sum.failed} failed, ${sum.skipped} skipped`);

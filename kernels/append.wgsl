@@ -1,6 +1,8 @@
 // Rotate and append, for rows that attend to each other: the rotated queries of every row go to `q`, its rotated keys and its values
 // into the cache. One subgroup per (row, head): workgroup x is a query head, then a KV head. kernels/rotate.wgsl does the work.
-@group(0) @binding(1) var<storage, read_write> q: array<vec4f>; // [rows, HEADS, UNITS]
+@group(0) @binding(1) var<storage, read_write> q: array<vec4f>; // [rows, HEADS, QUADS]
+
+const QUADS = HEAD_DIM / 4u; // vec4 per head
 
 @compute @workgroup_size(SUBGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -12,7 +14,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   }
   let at = query_start(row, group.x);
   let scale = head_scale(at, lane);
-  for (var unit = lane; unit < UNITS; unit += SUBGROUP) {
-    q[(row * HEADS + group.x) * UNITS + unit] = rotated4(at, unit, row_position(row), scale, false);
+  for (var quad = lane; quad < QUADS; quad += SUBGROUP) {
+    q[(row * HEADS + group.x) * QUADS + quad] = rotated4(at, quad, row_position(row), scale, false);
   }
 }

@@ -13,7 +13,16 @@ import { BATCH_READ, BATCH_WRITE, batchConsts, type Batch } from "./batch.ts";
 
 const file = (name: string): WgslFile => wgsl(new URL(name, import.meta.url));
 const APPEND = file("./append.wgsl");
-const ATTENTION = file("./attention.wgsl");
+/**
+ * Of each kernel family: attention, what it does with a decoded row's own key and value, and pools seen as arrays of four or of eight
+ * dimensions (16-byte loads are what a GPU wants; on lavapipe smaller pieces of more queries at once were faster).
+ */
+const FAMILIES = {
+  software: {
+    attention: file("./attention_broadcast.wgsl"), own: file("./own_attend.wgsl"), read: file("./kv/pools_read.wgsl"), write: file("./kv/pools_write.wgsl"),
+  },
+  gpu: { attention: file("./attention.wgsl"), own: file("./own_append.wgsl"), read: file("./kv/pools_read8.wgsl"), write: file("./kv/pools_write8.wgsl") },
+} as const;
 const GATHER = file("./gather.wgsl");
 const ADVANCE = file("./advance.wgsl");
 const ROTATE = file("./rotate.wgsl");
@@ -22,10 +31,9 @@ const NO_SPLITS = file("./no_splits.wgsl");
 const MERGE_SPLITS = file("./merge_splits.wgsl");
 const QUERY_READ = file("./query_read.wgsl");
 const QUERY_ROTATE = file("./query_rotate.wgsl");
+const NO_OWN = file("./no_own.wgsl");
 /** `kv_entry`, which finds an entry of the cache, for each layout. */
 const LAYOUTS = { paged: file("./kv/paged.wgsl"), contiguous: file("./kv/contiguous.wgsl") } as const;
-const POOLS_READ = file("./kv/pools_read.wgsl");
-const POOLS_WRITE = file("./kv/pools_write.wgsl");
 const HEAD_NORM = file("./head_norm.wgsl");
 const NO_HEAD_NORM = file("./no_head_norm.wgsl");
 
@@ -85,7 +93,7 @@ function rotation(recorder: Recorder, { qkv, layout, cosSin, headNorm }: Project
   const { half, width } = match("rotate", { qkv: [qkv, "M", "width"], cosSin: [cosSin, "P", "half", 2], ...(headNorm && { headNorm: [headNorm.weights, 2, headDim] }) });
   if (layout.width > width!) throw new Error(`rotate: qkv has ${width} columns, but the layout takes ${layout.width}`);
   return {
-    slots: [ROTATE, POOLS_WRITE, headNorm ? HEAD_NORM : NO_HEAD_NORM],
+    slots: [ROTATE, FAMILIES[recorder.gpu.family].write, headNorm ? HEAD_NORM : NO_HEAD_NORM],
     consts: {
       QKV: width!, HEADS: heads, HEAD_DIM: headDim, HALF: half!, SUBGROUP: recorder.gpu.subgroupSize,
       Q_FIRST: layout.q.first, Q_STEP: layout.q.step, K_FIRST: layout.k.first, K_STEP: layout.k.step, V_FIRST: layout.v.first, V_STEP: layout.v.step,
@@ -107,20 +115,25 @@ export function append(
 }
 
 /**
- * Rows of one sequence that attend together in a prefill, so that they share the reading of keys and values. Bounded by registers:
- * a tile holds rows × group queries.
+ * Most queries of a tile, most dimensions of all its queries, and most rows: what registers and their spilling leave. Measured on
+ * lavapipe, head_dim 64: 14 queries of 7 heads take 0.8 times as long as 7, 8 of one head half as long as 4, and 16 longer than 8.
  */
-export function prefillTileRows({ heads, kvHeads }: AttentionShape): number {
-  return Math.max(1, Math.floor(4 / (heads / kvHeads)));
+const TILE = { queries: 16, dimensions: 1024, rows: 8 } as const;
+
+/** Rows of one sequence that attend together in a prefill, so that they share the reading of keys and values. */
+export function prefillTileRows({ heads, kvHeads, headDim }: AttentionShape): number {
+  const queries = Math.min(TILE.queries, Math.floor(TILE.dimensions / headDim));
+  return Math.max(1, Math.min(TILE.rows, Math.floor(queries / (heads / kvHeads))));
 }
 
 function attentionConsts({ gpu }: Recorder, out: Tensor, shape: AttentionShape, tileRows: number): Consts {
   const [, columns] = out.shape as readonly [number, number];
   if (columns < shape.heads * shape.headDim || columns % 4 !== 0) throw new Error(`attention: out has ${columns} columns for ${shape.heads} heads of ${shape.headDim}`);
+  const [SUBGROUP, WORKGROUP] = [gpu.subgroupSize, gpu.family === "software" ? gpu.subgroupSize : 4 * gpu.subgroupSize];
   return {
-    OUT: columns / 4,
-    HEADS: shape.heads, GROUP: shape.heads / shape.kvHeads, HEAD_DIM: shape.headDim, TILE_ROWS: tileRows, SCALE: f32(1 / Math.sqrt(shape.headDim)),
-    SUBGROUP: gpu.subgroupSize, WORKGROUP: gpu.family === "software" ? gpu.subgroupSize : 4 * gpu.subgroupSize,
+    OUT: columns / 4, HEADS: shape.heads, GROUP: shape.heads / shape.kvHeads, HEAD_DIM: shape.headDim, TILE_ROWS: tileRows,
+    SCALE: f32(Math.LOG2E / Math.sqrt(shape.headDim)), SUBGROUP, WORKGROUP,
+    TURN: gpu.family === "software" ? 2 * SUBGROUP : WORKGROUP, // keys that a workgroup takes at a time
   };
 }
 
@@ -132,13 +145,14 @@ export function attention(
   recorder: Recorder, { q, out, view, batch }: { q: Tensor; out: Tensor; view: KvView; batch: Batch }, shape: AttentionShape, layer: number, tileRows: number,
 ): void {
   match("attention", { q: [q, "M", shape.heads * shape.headDim], out: [out, "M", "columns"] });
+  const { attention: source, read } = FAMILIES[recorder.gpu.family];
   recorder.run({
-    source: ATTENTION, slots: [QUERY_READ, NO_SPLITS, POOLS_READ, KV_SLOTS[view.format], LAYOUTS[view.layout], ...BATCH_READ],
+    source, slots: [QUERY_READ, NO_OWN, NO_SPLITS, read, KV_SLOTS[view.format], LAYOUTS[view.layout], ...BATCH_READ],
     consts: { SPLITS: 1, ...attentionConsts(recorder, out, shape, tileRows), ...viewConsts(view), ...batchConsts(batch) },
   }, { q, out, ...viewTensors(view, layer), batch: batch.tensor }, shape.kvHeads, "tiles");
 }
 
-/** Keys of a row for each split of it, and the most workgroups that share a KV head: numbers that a kernel family was given, not measured here. */
+/** Keys of a row for each split of it, and the most workgroups of a row: fixed for a family, so that results depend on the shape alone. */
 const SPLITTING = {
   // A core runs a workgroup. Four KV heads keep the cores of a small machine busy; a split costs a dispatch more.
   software: { keys: 512, workgroups: 4 },
@@ -177,11 +191,12 @@ export function appendAndAttend(
   shape: AttentionShape, layer: number,
 ): void {
   const { slots, consts, tensors } = rotation(recorder, projection, shape);
+  const { attention: source, own } = FAMILIES[recorder.gpu.family];
   const common = { ...attentionConsts(recorder, out, shape, 1), ...viewConsts(view), ...batchConsts(batch) };
   const cache = viewTensors(view, layer);
   if (splits === null || splits === undefined) {
     recorder.run({
-      source: ATTENTION, slots: [QUERY_ROTATE, NO_SPLITS, ...slots, KV_SLOTS[view.format], LAYOUTS[view.layout], ...BATCH_READ], consts: { ...consts, ...common, SPLITS: 1 },
+      source, slots: [QUERY_ROTATE, own, NO_SPLITS, ...slots, KV_SLOTS[view.format], LAYOUTS[view.layout], ...BATCH_READ], consts: { ...consts, ...common, SPLITS: 1 },
     }, { ...tensors, out, ...cache, batch: batch.tensor }, shape.kvHeads, "tiles");
     return;
   }
@@ -189,7 +204,7 @@ export function appendAndAttend(
   match("appendAndAttend", { partials: [partials, "rows", shape.heads, count, shape.headDim + 4] });
   const split = { ...common, SPLITS: count, SPLIT_KEYS: keys };
   recorder.run({
-    source: ATTENTION, slots: [QUERY_ROTATE, SPLIT, ...slots, KV_SLOTS[view.format], LAYOUTS[view.layout], ...BATCH_READ], consts: { ...consts, ...split },
+    source, slots: [QUERY_ROTATE, own, SPLIT, ...slots, KV_SLOTS[view.format], LAYOUTS[view.layout], ...BATCH_READ], consts: { ...consts, ...split },
   }, { ...tensors, out, partials, ...cache, batch: batch.tensor }, shape.kvHeads * count, "tiles");
   const { tables, lengths, layer: layerNumber } = cache as { tables: Tensor; lengths: Tensor; layer: Tensor };
   recorder.run({ source: MERGE_SPLITS, slots: [SPLIT, LAYOUTS[view.layout], ...BATCH_READ], consts: split },
@@ -205,7 +220,7 @@ export function gather(recorder: Recorder, { moves, view, headDim }: { moves: Te
   for (let first = 0; first < n!; first += GATHER_STEP) {
     const count = Math.min(GATHER_STEP, n! - first);
     recorder.run({
-      source: GATHER, slots: [KV_SLOTS[view.format], POOLS_WRITE], consts: { HEAD_DIM: headDim, SUBGROUP: recorder.gpu.subgroupSize },
+      source: GATHER, slots: [KV_SLOTS[view.format], FAMILIES.software.write], consts: { HEAD_DIM: headDim, SUBGROUP: recorder.gpu.subgroupSize },
     }, { moves: { ...moves, offset: moves.offset + first * 8, shape: [count, 2] }, k_pool: view.kPool, v_pool: view.vPool }, 1, count);
   }
 }

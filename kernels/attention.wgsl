@@ -1,20 +1,26 @@
-// Attention over the paged cache: out = softmax(q kᵀ · SCALE) v per query head, causal. A workgroup takes one KV head and one tile of
-// up to TILE_ROWS rows of a sequence, with all GROUP query heads of that KV head: QUERIES = TILE_ROWS · GROUP queries that read each
-// key and value once. Keys come SUBGROUP at a time: a lane scores one key for every query (so any head_dim fits), then all lanes add
-// up the values with their dimensions split among them. Softmax runs online in f32 (Milakov and Gimelshein 2018).
-// With several subgroups each takes every n-th group of keys, and their partial results are merged once, in index order.
-// A slot says where queries come from: rotated and appended before (query_read.wgsl), or here (query_rotate.wgsl); another whether the
-// keys of a long row are shared among SPLITS workgroups (splits.wgsl).
-@group(0) @binding(1) var<storage, read_write> out: array<vec4f>; // rows of OUT vec4 that begin with [HEADS, UNITS]
+// Attention over the cache, for GPUs: out = softmax(q kᵀ · SCALE) v per query head, causal. A workgroup takes one KV head and one tile of
+// up to TILE_ROWS rows of a sequence with all GROUP query heads of that KV head: QUERIES = TILE_ROWS · GROUP queries that read each key and
+// value once. Each of its subgroups takes every n-th SUBGROUP keys: a lane scores one key for every query (queries lie in workgroup
+// memory, where reading the same word in all lanes costs one access); then lanes add up the values, WIDTH lanes a whole value of eight
+// dimensions each and SUBGROUP / WIDTH values side by side. Partial results are merged once, in the order of lanes and subgroups.
+// Softmax runs online in f32 (Milakov and Gimelshein 2018), in powers of two: SCALE has a factor log2 e.
+// Slots say where queries come from (query_read.wgsl, query_rotate.wgsl), whether the workgroup also has its row's own key and value to
+// append (own_append.wgsl), and whether the keys of a long row are shared among SPLITS workgroups (splits.wgsl).
+@group(0) @binding(1) var<storage, read_write> out: array<vec4f>; // rows of OUT vec4 that begin with [HEADS, QUADS]
 
+const QUADS = HEAD_DIM / 4u; // vec4 per head
+const UNITS = HEAD_DIM / 8u; // kv8 per entry
 const SUBGROUPS = WORKGROUP / SUBGROUP;
-const OWN = (UNITS + SUBGROUP - 1u) / SUBGROUP; // units of a lane: lane, lane + SUBGROUP, …
 const QUERIES = TILE_ROWS * GROUP;
+const WIDTH = min(SUBGROUP, 1u << (32u - countLeadingZeros(UNITS - 1u))); // lanes side by side on one value
+const OWN = (UNITS + WIDTH - 1u) / WIDTH; // units of a lane: lane % WIDTH, + WIDTH, …
+const BESIDE = SUBGROUP / WIDTH;
 const LOWEST = -3.0e38;
 
+var<workgroup> queries: array<vec4f, QUERIES * QUADS>;
 var<workgroup> merge_max: array<f32, SUBGROUPS>;
 var<workgroup> merge_sum: array<f32, SUBGROUPS>;
-var<workgroup> merge_out: array<vec4f, SUBGROUPS * UNITS>;
+var<workgroup> merge_out: array<vec4f, SUBGROUPS * QUADS>;
 
 // Row of query `i` of the tile; its head is the i % GROUP-th of the group. Rows past the tile repeat its first.
 fn query_row(first: u32, rows: u32, i: u32) -> u32 { return first + select(0u, i / GROUP, i / GROUP < rows); }
@@ -36,89 +42,95 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
   let end = min(begin + keys_per_split(keys), keys);
   if (begin < keys && end == keys) { append_own(first, head, table, local); }
 
-  var query: array<array<vec4f, OWN>, QUERIES>;
-  var sum: array<array<vec4f, OWN>, QUERIES>;
-  var top: array<f32, QUERIES>;
-  var mass: array<f32, QUERIES>;
-  for (var i = 0u; i < QUERIES; i++) {
+  for (var i = subgroup; i < QUERIES; i += SUBGROUPS) {
     let row = query_row(first, rows, i);
     let query_head = head * GROUP + i % GROUP;
     let scale = query_scale(row, query_head, lane);
-    for (var j = 0u; j < OWN; j++) {
-      query[i][j] = query4(row, query_head, min(lane + j * SUBGROUP, UNITS - 1u), scale) * SCALE;
-    }
-    top[i] = LOWEST;
+    for (var quad = lane; quad < QUADS; quad += SUBGROUP) { queries[i * QUADS + quad] = query4(row, query_head, quad, scale) * SCALE; }
   }
+  storageBarrier(); // the whole workgroup reads what its first subgroup has appended
+  workgroupBarrier();
 
-  for (var base = begin + subgroup * SUBGROUP; base < end; base += WORKGROUP) {
-    let index = base + lane;
-    let entry = kv_entry(table, min(index, end - 1u)) * UNITS;
+  let beside = lane / WIDTH;
+  var sum: array<array<Dims8, OWN>, QUERIES>; // of every BESIDE-th key
+  var top: array<f32, QUERIES>;
+  var mass: array<f32, QUERIES>; // of this lane's keys
+  for (var i = 0u; i < QUERIES; i++) { top[i] = LOWEST; }
+
+  for (var base = begin + subgroup * SUBGROUP; base < end; base += TURN) {
+    let entry = kv_entry_of_lane(table, base, lane, end - 1u) * UNITS;
     // Written out: Dawn zeroes a variable declared without a value once, not on every turn of the loop.
     var score = array<f32, QUERIES>();
-    for (var j = 0u; j < OWN; j++) {
-      for (var u = 0u; u < min(SUBGROUP, UNITS - j * SUBGROUP); u++) {
-        let key = kv_unpack(k_pool[entry + j * SUBGROUP + u]);
-        for (var i = 0u; i < QUERIES; i++) { score[i] += dot(subgroupShuffle(query[i][j], u), key); }
+    for (var u = 0u; u < UNITS; u++) {
+      let key = kv_unpack8(k_pool[entry + u]);
+      for (var i = 0u; i < QUERIES; i++) {
+        let at = i * QUADS + u * 2u;
+        score[i] += dot(queries[at], key.lo) + dot(queries[at + 1u], key.hi);
       }
     }
     for (var i = 0u; i < QUERIES; i++) {
       // Row r of the tile sees one entry more than row r − 1.
-      let visible = index < before + i / GROUP + 1u && index < end;
+      let visible = base + lane < min(before + i / GROUP + 1u, end);
       let s = select(LOWEST, score[i], visible);
       let best = max(top[i], subgroupMax(s));
-      let keep = exp(top[i] - best);
-      let p = select(0.0, exp(s - best), visible);
+      let keep = exp2(top[i] - best);
+      let p = select(0.0, exp2(s - best), visible);
       top[i] = best;
-      mass[i] = mass[i] * keep + subgroupAdd(p);
+      mass[i] = mass[i] * keep + p;
       score[i] = p;
-      for (var j = 0u; j < OWN; j++) { sum[i][j] *= keep; }
+      for (var j = 0u; j < OWN; j++) { sum[i][j] = Dims8(sum[i][j].lo * keep, sum[i][j].hi * keep); }
     }
-    for (var n = 0u; n < min(SUBGROUP, end - base); n++) {
-      let value_at = subgroupShuffle(entry, n);
+    for (var n = 0u; n < min(SUBGROUP, end - base); n += BESIDE) {
+      let value_at = subgroupShuffle(entry, n + beside);
       for (var j = 0u; j < OWN; j++) {
-        let value = kv_unpack(v_pool[value_at + min(lane + j * SUBGROUP, UNITS - 1u)]);
-        for (var i = 0u; i < QUERIES; i++) { sum[i][j] = fma(vec4f(subgroupShuffle(score[i], n)), value, sum[i][j]); }
+        let value = kv_unpack8(v_pool[value_at + min(lane % WIDTH + j * WIDTH, UNITS - 1u)]);
+        for (var i = 0u; i < QUERIES; i++) {
+          let p = vec4f(subgroupShuffle(score[i], n + beside));
+          sum[i][j] = Dims8(fma(p, value.lo, sum[i][j].lo), fma(p, value.hi, sum[i][j].hi));
+        }
       }
     }
   }
 
   let whole = splits_of(keys) == 1u;
   for (var i = 0u; i < QUERIES; i++) {
-    let stored = i / GROUP < rows;
-    let row = query_row(first, rows, i);
-    let query_head = head * GROUP + i % GROUP;
-    if (SUBGROUPS == 1u) {
-      for (var j = 0u; j < OWN; j++) {
-        let unit = lane + j * SUBGROUP;
-        if (stored && unit < UNITS) { finish(row, query_head, split, unit, sum[i][j], mass[i], whole); }
-      }
-      if (!whole && lane == 0u) { put_partial(row, query_head, split, UNITS, vec4f(top[i], mass[i], 0.0, 0.0)); }
-      continue;
-    }
-    workgroupBarrier(); // the merge of the query before is over
-    for (var j = 0u; j < OWN; j++) {
-      let unit = lane + j * SUBGROUP;
-      if (unit < UNITS) { merge_out[subgroup * UNITS + unit] = sum[i][j]; }
-    }
+    let seen = subgroupAdd(mass[i]);
     if (lane == 0u) {
       merge_max[subgroup] = top[i];
-      merge_sum[subgroup] = mass[i];
+      merge_sum[subgroup] = seen;
+    }
+    for (var j = 0u; j < OWN; j++) {
+      var lo = sum[i][j].lo;
+      var hi = sum[i][j].hi;
+      for (var d = WIDTH; d < SUBGROUP; d *= 2u) {
+        lo += subgroupShuffleXor(lo, d);
+        hi += subgroupShuffleXor(hi, d);
+      }
+      let unit = lane + j * WIDTH;
+      if (lane < WIDTH && unit < UNITS) {
+        merge_out[subgroup * QUADS + unit * 2u] = lo;
+        merge_out[subgroup * QUADS + unit * 2u + 1u] = hi;
+      }
     }
     workgroupBarrier();
-    var best = LOWEST;
-    for (var s = 0u; s < SUBGROUPS; s++) { best = max(best, merge_max[s]); }
-    var total = 0.0;
-    for (var s = 0u; s < SUBGROUPS; s++) { total += merge_sum[s] * exp(merge_max[s] - best); }
-    for (var unit = local; unit < UNITS; unit += WORKGROUP) {
-      var merged = vec4f();
-      for (var s = 0u; s < SUBGROUPS; s++) { merged += merge_out[s * UNITS + unit] * exp(merge_max[s] - best); }
-      if (stored) { finish(row, query_head, split, unit, merged, total, whole); }
+    if (i / GROUP < rows) {
+      let row = query_row(first, rows, i);
+      let query_head = head * GROUP + i % GROUP;
+      var best = LOWEST;
+      for (var s = 0u; s < SUBGROUPS; s++) { best = max(best, merge_max[s]); }
+      var total = 0.0;
+      for (var s = 0u; s < SUBGROUPS; s++) { total += merge_sum[s] * exp2(merge_max[s] - best); }
+      for (var quad = local; quad < QUADS; quad += WORKGROUP) {
+        var merged = vec4f();
+        for (var s = 0u; s < SUBGROUPS; s++) { merged += merge_out[s * QUADS + quad] * exp2(merge_max[s] - best); }
+        if (whole) {
+          out[row * OUT + query_head * QUADS + quad] = merged / total;
+        } else {
+          put_partial(row, query_head, split, quad, merged);
+        }
+      }
+      if (!whole && local == 0u) { put_partial(row, query_head, split, QUADS, vec4f(best, total, 0.0, 0.0)); }
     }
-    if (!whole && local == 0u) { put_partial(row, query_head, split, UNITS, vec4f(best, total, 0.0, 0.0)); }
+    workgroupBarrier(); // the next query may overwrite what was merged
   }
-}
-
-// The result of a query, or what one of its splits has of it.
-fn finish(row: u32, query_head: u32, split: u32, unit: u32, sum: vec4f, mass: f32, whole: bool) {
-  if (whole) { out[row * OUT + query_head * UNITS + unit] = sum / mass; } else { put_partial(row, query_head, split, unit, sum); }
 }

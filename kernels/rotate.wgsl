@@ -4,23 +4,24 @@
 @group(0) @binding(0) var<storage, read> qkv: array<f32>;
 @group(0) @binding(2) var<storage, read> cos_sin: array<vec2f>;
 
-const UNITS = HEAD_DIM / 4u; // vec4 per head
+// Without a branch, which would stand in the code once for every dimension of every query. A dimension that does not turn turns by nothing.
+fn rotated(at: u32, d: u32, position: u32, scale: f32, is_key: bool) -> f32 {
+  let turns = d < 2u * HALF;
+  let partner = select(d, select(d + HALF, d - HALF, d >= HALF), turns);
+  let angle = select(vec2f(1.0, 0.0), cos_sin[position * HALF + d % HALF], turns);
+  return dimension(at, d, scale, is_key) * angle.x + dimension(at, partner, scale, is_key) * select(-angle.y, angle.y, d >= HALF);
+}
+
+// The quad-th four dimensions of a head.
+fn rotated4(at: u32, quad: u32, position: u32, scale: f32, is_key: bool) -> vec4f {
+  var v = vec4f();
+  for (var i = 0u; i < 4u; i++) { v[i] = rotated(at, quad * 4u + i, position, scale, is_key); }
+  return v;
+}
 
 fn dimension(at: u32, d: u32, scale: f32, is_key: bool) -> f32 { return qkv[at + d] * scale * head_weight(d, is_key); }
 
-fn rotated(at: u32, d: u32, position: u32, scale: f32, is_key: bool) -> f32 {
-  let value = dimension(at, d, scale, is_key);
-  if (d >= 2u * HALF) { return value; }
-  let angle = cos_sin[position * HALF + d % HALF];
-  if (d < HALF) { return value * angle.x - dimension(at, d + HALF, scale, is_key) * angle.y; }
-  return value * angle.x + dimension(at, d - HALF, scale, is_key) * angle.y;
-}
-
-fn rotated4(at: u32, unit: u32, position: u32, scale: f32, is_key: bool) -> vec4f {
-  var v = vec4f();
-  for (var i = 0u; i < 4u; i++) { v[i] = rotated(at, unit * 4u + i, position, scale, is_key); }
-  return v;
-}
+fn plain4(at: u32) -> vec4f { return vec4f(qkv[at], qkv[at + 1u], qkv[at + 2u], qkv[at + 3u]); }
 
 // 1 / sqrt(mean(x²) + eps) over the head when heads are normalised, else 1.
 fn head_scale(at: u32, lane: u32) -> f32 {
@@ -31,16 +32,18 @@ fn head_scale(at: u32, lane: u32) -> f32 {
 }
 
 fn query_start(row: u32, head: u32) -> u32 { return row * QKV + Q_FIRST + head * Q_STEP; }
+fn key_start(row: u32, head: u32) -> u32 { return row * QKV + K_FIRST + head * K_STEP; }
+fn value_start(row: u32, head: u32) -> u32 { return row * QKV + V_FIRST + head * V_STEP; }
 
 // Write the keys and values of a row and KV head into the cache, behind what its table holds and the rows of this step before it.
 fn append_row(row: u32, head: u32, table: u32, lane: u32) {
-  let to = kv_entry(table, lengths[table] + row_offset(row)) * UNITS;
-  let at = row * QKV + K_FIRST + head * K_STEP;
-  let v_at = row * QKV + V_FIRST + head * V_STEP;
+  let to = kv_entry(table, lengths[table] + row_offset(row));
+  let at = key_start(row, head);
+  let v_at = value_start(row, head);
+  let position = row_position(row);
   let scale = head_scale(at, lane);
-  for (var unit = lane; unit < UNITS; unit += SUBGROUP) {
-    let v = v_at + unit * 4u;
-    k_pool[to + unit] = kv_pack(rotated4(at, unit, row_position(row), scale, true));
-    v_pool[to + unit] = kv_pack(vec4f(qkv[v], qkv[v + 1u], qkv[v + 2u], qkv[v + 3u]));
+  for (var unit = lane; unit < HEAD_DIM / 8u; unit += SUBGROUP) {
+    let k = Dims8(rotated4(at, unit * 2u, position, scale, true), rotated4(at, unit * 2u + 1u, position, scale, true));
+    put_entry(to, unit, k, Dims8(plain4(v_at + unit * 8u), plain4(v_at + unit * 8u + 4u)));
   }
 }

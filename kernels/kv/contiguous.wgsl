@@ -6,3 +6,6 @@
 fn table_of(sequence: u32, head: u32) -> u32 { return (sequence * LAYERS + layer) * KV_HEADS + head; }
 
 fn kv_entry(table: u32, index: u32) -> u32 { return tables[table] + index; }
+
+// That of first + lane, or of `last` when this is past it.
+fn kv_entry_of_lane(table: u32, first: u32, lane: u32, last: u32) -> u32 { return kv_entry(table, min(first + lane, last)); }

@@ -7,3 +7,11 @@ fn table_of(sequence: u32, head: u32) -> u32 { return (sequence * LAYERS + layer
 
 // Flat entry (block · BLOCK + offset) of the `index`-th entry of a table.
 fn kv_entry(table: u32, index: u32) -> u32 { return tables[table * TABLE + index / BLOCK] * BLOCK + index % BLOCK; }
+
+// That of first + lane, or of `last` when this is past it. `first` is a multiple of SUBGROUP: where that divides BLOCK, all lanes are in
+// one block, and the table is read once for all.
+fn kv_entry_of_lane(table: u32, first: u32, lane: u32, last: u32) -> u32 {
+  if (BLOCK % SUBGROUP != 0u) { return kv_entry(table, min(first + lane, last)); }
+  let start = min(first, last / SUBGROUP * SUBGROUP);
+  return kv_entry(table, start) + min(lane, last - start);
+}

@@ -1,7 +1,7 @@
 /**
  * attention (for prefill tiles) and appendAndAttend (for decode rows) against their twins: every KV format, head size and group,
  * sequences of different lengths in one batch, heads of different lengths, permuted blocks; paged = contiguous, bit for bit; and long rows
- * split among workgroups.
+ * split among workgroups, whatever stands beside them.
  */
 
 import { test } from "uvu";
@@ -17,15 +17,15 @@ import { dispatch, largest, near, numbers, openFamilies, put, release, rounded, 
 
 /** Every head size, group and format in both kinds of step, and the pairs that models have. Not all pairs: some compile for seconds. */
 const CASES: readonly Sizes[] = [
-  { step: "decode", headDim: 8, group: 1, format: "f32", contiguous: true },
-  { step: "decode", headDim: 16, group: 7, format: "bf16", headNorm: true, contiguous: true },
-  { step: "decode", headDim: 64, group: 2, format: "f16" }, { step: "decode", headDim: 64, group: 4, format: "bf16", headNorm: true },
-  { step: "decode", headDim: 80, group: 1, format: "f16" }, { step: "long", headDim: 16, group: 2, format: "f32", splits: 3 },
-  { step: "long", headDim: 64, group: 7, format: "f16", splits: 5, contiguous: true }, { step: "long", headDim: 8, group: 1, format: "bf16", headNorm: true, splits: 2 },
-  { step: "decode", headDim: 128, group: 7, format: "f16" },
-  { step: "prefill", headDim: 8, group: 4, format: "bf16" }, { step: "prefill", headDim: 16, group: 2, format: "f32", contiguous: true },
+  { step: "decode", headDim: 8, group: 1, format: "f32", contiguous: true }, { step: "decode", headDim: 16, group: 7, format: "bf16", headNorm: true },
+  { step: "decode", headDim: 64, group: 2, format: "f16" }, { step: "decode", headDim: 48, group: 4, format: "bf16", headNorm: true },
+  { step: "decode", headDim: 80, group: 1, format: "f16" }, { step: "decode", headDim: 128, group: 7, format: "f16" },
+  { step: "long", headDim: 16, group: 2, format: "f32", splits: 3 }, { step: "long", headDim: 64, group: 7, format: "f16", splits: 5, contiguous: true },
+  { step: "long", headDim: 8, group: 1, format: "bf16", headNorm: true, splits: 2 }, { step: "vast", headDim: 32, group: 8, format: "bf16", splits: 6 },
+  { step: "prefill", headDim: 32, group: 4, format: "bf16" }, { step: "prefill", headDim: 16, group: 2, format: "f32", contiguous: true },
   { step: "prefill", headDim: 64, group: 1, format: "f16" }, { step: "prefill", headDim: 64, group: 7, format: "f32" },
   { step: "prefill", headDim: 80, group: 1, format: "bf16" }, { step: "prefill", headDim: 128, group: 2, format: "bf16" },
+  { step: "prefill", headDim: 48, group: 8, format: "f16" },
 ];
 const KV_HEADS = 2;
 
@@ -35,6 +35,9 @@ const STEPS = {
   decode: [[[0, 0], 1], [[14, 3], 1], [[15, 15], 1], [[16, 20], 1], [[254, 47], 1]],
   // Around the ends of splits of 64 keys; the second head is short where the first is long.
   long: [[[62, 63], 1], [[64, 0], 1], [[126, 127], 1], [[128, 5], 1], [[255, 191], 1], [[0, 1], 1], [[254, 200], 1]],
+  // Thousands of keys beside short rows and a head that was evicted to few; and the same first row without the others.
+  vast: [[[4096, 255], 1], [[16, 511], 1], [[300, 64], 1]],
+  alone: [[[4096, 255], 1]],
   // From an empty cache across blocks; on from a cache, off the grid of tiles; a single row; one row more than a tile.
   prefill: [[[0, 0], 21], [[13, 30], 7], [[40, 5], 1], [[31, 31], 5]],
 } as const;
@@ -47,6 +50,11 @@ interface Sizes {
   readonly headNorm?: true;
   readonly contiguous?: true;
   readonly splits?: number;
+}
+
+/** Entries that a table has room for. */
+function roomOf(step: keyof typeof STEPS): number {
+  return step === "vast" || step === "alone" ? 4112 : 256;
 }
 
 /** Rows of the buffers, and the layer attended to. */
@@ -68,17 +76,17 @@ async function batchOf(gpu: Gpu, rows: readonly BatchRow[], tileRows: number): P
   return { batch: { tensor: await put(gpu, [batchWords(CAPACITY)], words, "u32"), rows: CAPACITY }, tiles };
 }
 
-/** The cache before the step, of blocks of `blockSize`; `room`: the entries of the step hold numbers too, as if appended. */
+/** The cache before the step, of blocks of `blockSize`, contiguous when one holds a whole table; `room`: the entries of the step hold numbers too, as if appended. */
 function cacheOf(gpu: Gpu, { headDim, group, format, step }: Sizes, blockSize: number, room: boolean): Promise<TestCache> {
   const perLayer = STEPS[step].map(([before, rows]) => ({ before, rows: room ? rows : 0 }));
   return testCache(gpu, {
-    format, layers: 2, kvHeads: KV_HEADS, headDim, blockSize, tableBlocks: Math.ceil(256 / blockSize), contiguous: blockSize === 256, seed: headDim + group,
+    format, layers: 2, kvHeads: KV_HEADS, headDim, blockSize, tableBlocks: Math.ceil(roomOf(step) / blockSize), contiguous: blockSize === roomOf(step), seed: headDim + group,
     lengths: Uint32Array.from(perLayer.flatMap(({ before }) => [0, 0, ...before])),
     owned: Uint32Array.from(perLayer.flatMap(({ before, rows }) => [0, 0, ...before.map((length) => length + rows)])),
   });
 }
 
-/** Run one step over a cache of blocks of `blockSize`, of 256 for a contiguous one: what the device and the twin made of it. */
+/** Run one step over a cache of blocks of `blockSize`: what the device and the twin made of it. */
 async function run(gpu: Gpu, sizes: Sizes, blockSize: number): Promise<Outcome> {
   const { headDim, group, step } = sizes;
   const rows = rowsOf(step);
@@ -117,9 +125,9 @@ async function decode(gpu: Gpu, sizes: Sizes, shape: AttentionShape, rows: reado
   const { headDim, heads, kvHeads } = shape;
   const layout = heads === kvHeads ? neoxLayout(shape) : qwenLayout(shape);
   const half = headDim === 80 ? 10 : headDim / 2;
-  const [values, cosSin] = [numbers(CAPACITY * layout.width, heads + headDim, 0.7), cosSinOf(256, half)];
+  const [values, cosSin] = [numbers(CAPACITY * layout.width, heads + headDim, 0.7), cosSinOf(roomOf(sizes.step), half)];
   const weights = sizes.headNorm && numbers(2 * headDim, 9);
-  const tensors = { qkv: await put(gpu, [CAPACITY, layout.width], values), cosSin: await put(gpu, [256, half, 2], cosSin) };
+  const tensors = { qkv: await put(gpu, [CAPACITY, layout.width], values), cosSin: await put(gpu, [roomOf(sizes.step), half, 2], cosSin) };
   const headNorm = weights && { weights: await put(gpu, [2, headDim], weights), eps: 1e-6 };
   const { batch, tiles } = await batchOf(gpu, rows, 1);
   const partials = sizes.splits === undefined ? null : await put(gpu, partialsShape(shape, CAPACITY, sizes.splits), null);
@@ -144,7 +152,11 @@ for (const gpu of gpus) {
       // Weights are off by the error of a score (f32 sums of products up to a few hundred), and they weigh values up to the greatest.
       near(out, expected, { absolute: 1e-5 * greatestValue }, "attention", group * KV_HEADS * headDim);
       if (step === "long") await shortRowsAreWhole(gpu, sizes, out);
-      if (contiguous) near((await run(gpu, sizes, 256)).out, out, {}, "contiguous against paged", group * KV_HEADS * headDim);
+      if (step === "vast") {
+        const alone = (await run(gpu, { ...sizes, step: "alone" }, 16)).out;
+        near(out.subarray(0, alone.length), alone, {}, "a row in company against the same row alone", group * KV_HEADS * headDim);
+      }
+      if (contiguous) near((await run(gpu, sizes, roomOf(step))).out, out, {}, "contiguous against paged", group * KV_HEADS * headDim);
     });
   }
 }

@@ -1,0 +1,4 @@
+// Decoding on a GPU: the workgroup that attends appends the row's own key and value, and reads them like all others.
+fn append_own(row: u32, head: u32, table: u32, local: u32) {
+  if (local < SUBGROUP) { append_row(row, head, table, local); }
+}

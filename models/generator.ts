@@ -81,6 +81,8 @@ export class Generator {
         this.#notePreemptions(this.scheduler.preemptions - preemptions);
         if (plan === null) break;
         await this.#cache.sync();
+        const sequences = plan.kind === "mixed" ? plan.parts.map(({ sequence }) => sequence) : plan.sequences;
+        if (sequences.some(({ status }) => status === "finished")) continue; // taken back meanwhile: it has no slot to run in
         if (plan.kind === "mixed") await this.#mixed(plan);
         else await this.#decode(plan);
       }
@@ -114,7 +116,7 @@ export class Generator {
   /** A sequence that has just been given its slot: what the sampler keeps by slot must be its own. */
   async #welcome(sequence: Sequence): Promise<void> {
     const { admitted, slot, options, prompt, generated } = sequence;
-    if (!admitted) return;
+    if (!admitted || sequence.status === "finished") return;
     sequence.admitted = false;
     const adjusted = isAdjusted(sequence);
     if (!adjusted && !this.#adjustedSlots.has(slot)) return;

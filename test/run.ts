@@ -61,7 +61,7 @@ async function run(file: string): Promise<void> {
 
 const usesGpu = (file: string): boolean => file.endsWith(".gpu.test.ts");
 await inParallel(files.filter((file) => !usesGpu(file)), 2, run);
-await inParallel(files.filter(usesGpu), 2, run);
+await inParallel(files.filter(usesGpu).reverse(), 2, run); // the whole models first, which take longest
 
 if (files.length === 0) console.log(`no test file${filters.length > 0 ? ` named like ${filters.join(", ")}` : ""} in ${folder}`);
 console.log(`${sum.passed} passed, ${sum.failed} failed, ${sum.skipped} skipped`);

@@ -143,8 +143,11 @@ async function decode(gpu: Gpu, sizes: Sizes, shape: AttentionShape, rows: reado
   return { q, cache: stored };
 }
 
+/** What is meant for GPUs takes a software adapter three seconds each to compile: every second case there, of every kind some. */
+const casesFor = ({ family, adapter }: Gpu): readonly Sizes[] => (family === "gpu" && adapter.software ? CASES.filter((_, i) => i % 2 === 1) : CASES);
+
 for (const gpu of gpus) {
-  for (const sizes of CASES) {
+  for (const sizes of casesFor(gpu)) {
     const { headDim, group, format, step, contiguous } = sizes;
     const name = `${step}, head_dim ${headDim}, group ${group}, ${format}${contiguous ? ", paged = contiguous" : ""}`;
     test(`attention, ${gpu.family}: ${name}`, async () => {

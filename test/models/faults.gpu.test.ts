@@ -74,4 +74,22 @@ test("a request taken back while steps are in flight: no further step runs it, a
   });
 });
 
+test("a request taken back in whatever turn: those beside it have their texts, and every block comes back", async () => {
+  await withModel(TINY, OPTIONS, async (llm) => {
+    const expected = (await llm.generate([4, 5], { maxNewTokens: 12, ignoreEos: true })).ids;
+    for (let turns = 0; turns < 60; turns++) {
+      const controller = new AbortController();
+      const other = llm.generate([4, 5], { maxNewTokens: 12, ignoreEos: true });
+      const doomed = llm.generate([1, 2, 3], { maxNewTokens: 30, ignoreEos: true, frequencyPenalty: 1, signal: controller.signal });
+      doomed.catch(() => {});
+      for (let i = 0; i < turns; i++) await null;
+      if (turns % 3 === 2) await new Promise(setImmediate);
+      controller.abort();
+      await rejects(doomed, AbortedError, /aborted/);
+      assert.equal((await other).ids, expected, `${turns} turns`);
+    }
+    assert.is(llm.cacheStats().blocksUsed, 0);
+  });
+});
+
 test.run();

@@ -138,7 +138,7 @@ function blockCount(gpu: Gpu, { layers, kvHeads, headDim, format, layout, maxMod
   const blocks = memory === null ? Math.min(wanted, bindable) : wanted;
   const least = layout.name === "contiguous" && layout.reserve === "max" ? perSequence : layers * kvHeads;
   if (blocks < least) {
-    const unit = least === perSequence ? `a stretch of ${maxModelLen} tokens` : `one block of ${blockSize} tokens`;
+    const unit = least === perSequence ? `a stretch of ${maxModelLen} tokens` : blockSize === 1 ? "one token" : `one block of ${blockSize} tokens`;
     throw new OutOfMemoryError(
       `the KV cache needs at least ${least * 2 * blockBytes} bytes (${unit} for each of ${layers} layers and ` +
       `${kvHeads} KV heads), but ${memory ?? gpu.maxBinding} are allowed: raise kvMemory${least === perSequence ? " or lower maxModelLen" : ""}`,

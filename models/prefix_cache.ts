@@ -57,12 +57,9 @@ export class PrefixCache implements Keeper {
     return chain;
   }
 
-  /** Nodes were used just now. A parent counts as newer than its children, so a chain is given up from its end. */
+  /** Nodes were used just now; those given up meanwhile stay given up. A parent counts as newer than its children, so a chain is given up from its end. */
   touch(chain: readonly PrefixNode[]): void {
-    for (const node of chain.toReversed()) {
-      this.#order.delete(node);
-      this.#order.add(node);
-    }
+    for (const node of chain.toReversed()) if (this.#order.delete(node)) this.#order.add(node);
   }
 
   /** `asked` prompt tokens were looked up and `found` of them came out of the cache. */
@@ -98,13 +95,18 @@ export class PrefixCache implements Keeper {
     for (let found = true; found && missing > 0;) {
       found = false;
       for (const node of this.#order) {
-        if (missing <= 0) break;
-        const idle = node.children.size > 0 ? 0 : node.blocks.reduce((sum, id) => sum + (this.#pool.owners(id) === 1 ? 1 : 0), 0);
+        if (missing <= 0) return;
+        const idle = node.children.size > 0 ? 0 : this.#idleBlocks(node);
         if (idle === 0) continue;
         this.#evict(node);
         missing -= idle;
         found = true; // its parent, which may stand earlier in the order, may be a leaf now
       }
+    }
+    // What is idle now lies above blocks that are in use: a sequence computed for itself what was known already, and went on below it.
+    for (const node of this.#order) {
+      if (missing <= 0) return;
+      if (this.#idleBlocks(node) > 0) missing -= this.#evictBelow(node);
     }
   }
 
@@ -115,6 +117,19 @@ export class PrefixCache implements Keeper {
 
   stats(): PrefixStats {
     return { queriedTokens: this.#queried, hitTokens: this.#hit, cachedBlocks: this.#cached, evictedBlocks: this.#evicted };
+  }
+
+  /** Blocks of the node that nobody else holds. */
+  #idleBlocks(node: PrefixNode): number {
+    return node.blocks.reduce((sum, id) => sum + (this.#pool.owners(id) === 1 ? 1 : 0), 0);
+  }
+
+  /** Gives up the node and all below it, which nothing could find any more; returns how many blocks are free now. */
+  #evictBelow(node: PrefixNode): number {
+    let freed = this.#idleBlocks(node);
+    for (const child of node.children.values()) freed += this.#evictBelow(child);
+    this.#evict(node);
+    return freed;
   }
 
   #evict(node: PrefixNode): void {

@@ -2,8 +2,11 @@
 
 export { LLM, type CacheStats, type Environment, type ModelSource } from "./models/llm.ts";
 export type {
-  FinishReason, GenerateOptions, GenerateResult, GenerateStats, KvFormat, KvLayout, LoadOptions, LoadProgress, MemoryBytes, MemoryReport, Timings, TokenLogprobs, WeightFormat,
+  DivergenceResult, FinishReason, GenerateOptions, GenerateResult, GenerateStats, KvChoice, KvFormat, KvLayout, KvNumbers, LoadOptions, LoadProgress, MemoryBytes, MemoryReport,
+  PerplexityOptions, PerplexityProtocol, PerplexityResult, TextPerplexity, Timings, TokenLogprobs, WeightFormat,
 } from "./models/options.ts";
+export type { Outliers } from "./models/runner.ts";
+export type { HeldWeights } from "./models/weights.ts";
 export type { ModelConfig } from "./models/config.ts";
 export type { TraceEvent } from "./engine/trace.ts";
 export {

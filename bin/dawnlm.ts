@@ -7,7 +7,7 @@
 import { readFileSync } from "node:fs";
 import { Command, Option } from "commander";
 import { guardProcess, normaliseArgv, oneLine, reportFailure } from "../bench/core/cli.ts";
-import { addModelOptions, parseNumber } from "./model_options.ts";
+import { addModelOptions, parseBytes, parseNumber } from "./model_options.ts";
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
 let exitCode = 0;
@@ -43,6 +43,33 @@ program.command("tune")
   .option("--budget <seconds>", "time for the search (default: 30, on the software adapter 2)", parseNumber)
   .option("--json", "print one JSON object")
   .action(async (flags) => { exitCode = await (await import("./commands/tune.ts")).tune(flags); });
+
+program.command("plan")
+  .description("say what a model will take of GPU memory and whether it fits, before anything is loaded; leaves with 4 when it does not fit")
+  .argument("<model>", "a folder, a bundled name, a Hugging Face id owner/name[@revision] (only its config.json is downloaded), or random:NAME")
+  .option("--revision <revision>", "commit, branch or tag of a Hugging Face model (default: main)")
+  .option("--weights <format>", "number format of the weights (default: auto, as stored)")
+  .option("--kv <format>", "number format of the KV cache (default: f16)")
+  .option("--context <tokens>", "longest prompt and continuation together (default: what the model allows, at most 4096)", parseNumber)
+  .option("--batch <count>", "most sequences at a time (default: 16)", parseNumber)
+  .option("--prefill-chunk <tokens>", "most prompt tokens in one pass (default: 256)", parseNumber)
+  .option("--kv-memory <bytes>", "memory for keys and values (default: enough for 8 sequences, at most 1 GiB)", parseBytes)
+  .option("--adapter <name>", "auto, software, an index of `dawnlm doctor`, part of an adapter's name, or none to plan for another machine", "auto")
+  .option("--max-binding <bytes>", "with --adapter none: its maxStorageBufferBindingSize (default: 128MiB)", parseBytes)
+  .option("--max-buffer <bytes>", "with --adapter none: its maxBufferSize (default: 256MiB, or --max-binding)", parseBytes)
+  .option("--memory <bytes>", "judge against this much memory, such as 24GB", parseBytes)
+  .option("--json", "print one JSON object")
+  .action(async (model: string, flags) => { exitCode = await (await import("./commands/plan.ts")).plan(model, flags); });
+
+program.command("convert")
+  .description("write a checkpoint in another number format to a new folder; what is quantized loads in Python's bitsandbytes too")
+  .argument("<model>", "a folder, a bundled name, or a Hugging Face id owner/name[@revision]")
+  .addOption(new Option("--weights <format>", "number format of the matrices of every layer; embeddings, output head and vectors stay in floats")
+    .choices(["f32", "f16", "bf16", "int8", "nf4", "nf4-double", "fp4", "fp4-double"]).makeOptionMandatory())
+  .requiredOption("--out <folder>", "the folder to write, new or empty")
+  .option("--revision <revision>", "commit, branch or tag of a Hugging Face model (default: main)")
+  .option("--json", "print one JSON object")
+  .action(async (model: string, flags) => { exitCode = await (await import("./commands/convert.ts")).convert(model, flags); });
 
 program.command("doctor")
   .description("say what this machine has, how fast it is, and what is missing with the fix")

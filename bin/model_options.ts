@@ -5,14 +5,16 @@
 
 import { InvalidArgumentError, Option, type Command } from "commander";
 import type { LLM } from "../index.ts";
-import type { GenerateOptions, KvFormat, LoadOptions, WeightFormat } from "../models/options.ts";
+import { WEIGHT_FORMATS } from "../kernels/formats.ts";
+import { KV_FORMATS } from "../kernels/kv_formats.ts";
+import type { GenerateOptions, KvChoice, KvNumbers, LoadOptions, WeightFormat } from "../models/options.ts";
 import { progressBar } from "../bench/core/cli.ts";
 
 export interface ModelFlags {
   readonly model: string;
   readonly revision?: string;
   readonly weights?: "auto" | WeightFormat;
-  readonly kv?: KvFormat;
+  readonly kv?: KvChoice;
   readonly kvMemory?: number;
   readonly maxModelLen?: number;
   readonly adapter?: string;
@@ -47,8 +49,8 @@ export function addModelOptions(command: Command): Command {
     .option("--stop <text>", "end before this text; may be given again", (text: string, all: string[]) => [...all, text], [])
     .option("--ignore-eos", "generate on past the model's end of text")
     .addOption(new Option("--weights <format>", "number format of the weights (default: as stored)")
-      .choices(["auto", "f32", "f16", "bf16"]))
-    .addOption(new Option("--kv <format>", "number format of the KV cache (default: f16)").choices(["f32", "f16", "bf16"]))
+      .choices(["auto", ...WEIGHT_FORMATS]))
+    .option("--kv <format>", "number format of the KV cache: f32, f16, bf16, int8, int4; int4:16 in groups of 16; k=int8,v=int4 (default: f16)", parseKv)
     .option("--kv-memory <bytes>", "memory for keys and values: 512MiB, 1GB, or bytes", parseBytes)
     .option("--max-model-len <tokens>", "longest prompt and continuation together", parseNumber)
     .option("--adapter <name>", "auto, software, an index of `dawnlm doctor`, or part of an adapter's name (default: auto)");
@@ -58,6 +60,20 @@ export function addModelOptions(command: Command): Command {
 export function parseNumber(text: string): number {
   if (!/^[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?$/i.test(text)) throw new InvalidArgumentError("Expected a number.");
   return Number(text);
+}
+
+/** `int8`, `int4:16` with the dimensions of a group, or `k=int8,v=int4:16`. Throws InvalidArgumentError. */
+export function parseKv(text: string): KvChoice {
+  const one = (part: string): KvNumbers => {
+    const [, name, group] = /^(\w+)(?::(\d+))?$/.exec(part) ?? [];
+    const format = KV_FORMATS.find((each) => each === name);
+    if (format === undefined) throw new InvalidArgumentError(`Allowed choices are ${KV_FORMATS.join(", ")}, int8:<group>, int4:<group>, or k=<one>,v=<one>.`);
+    if (group === undefined) return format;
+    if (format !== "int8" && format !== "int4") throw new InvalidArgumentError(`${format} has no groups; int8 and int4 have.`);
+    return { format, group: Number(group) };
+  };
+  const [, k, v] = /^k=([^,=]*),v=([^,=]*)$/.exec(text) ?? [];
+  return k === undefined || v === undefined ? one(text) : { k: one(k), v: one(v) };
 }
 
 /** `7=-2.5` or `7=-inf`, added to those before it. Throws InvalidArgumentError. */

@@ -204,7 +204,7 @@ function isPlainName(name: string): boolean {
 }
 
 /** Every file must exist and, links followed, lie in the folder or among the blobs of its Hugging Face cache. All missing ones are named. */
-async function refuseEscapes(folder: string, names: readonly string[]): Promise<void> {
+export async function refuseEscapes(folder: string, names: readonly string[]): Promise<void> {
   const root = await realpath(folder);
   const homes = [root];
   const snapshots = dirname(root);

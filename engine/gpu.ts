@@ -7,7 +7,7 @@ import { openAdapter } from "./adapters.ts";
 import type { Dtype } from "./dtype.ts";
 import { DeviceLostError, GpuError, OutOfMemoryError } from "./errors.ts";
 import { PipelineCache } from "./kernel.ts";
-import { Ledger, type Category } from "./memory.ts";
+import { bufferBytes, Ledger, type Category } from "./memory.ts";
 import { waited } from "./polling.ts";
 import type { Shape } from "./shape.ts";
 import { byteLength, type Tensor } from "./tensor.ts";
@@ -40,6 +40,8 @@ const WANTED_LIMITS = [
 
 /** Bytes per `writeBuffer`: Dawn's upload ring is 4 MiB, and larger writes each make a staging buffer of their own. */
 export const UPLOAD_BYTES = 4 << 20;
+/** Uploads that may be under way at the same time. */
+const UNFLUSHED_BYTES = 32 << 20;
 
 export class Gpu {
   readonly device: GPUDevice;
@@ -110,7 +112,7 @@ export class Gpu {
   /** Make a buffer of `bytes` (rounded up to 16) that belongs to `category`. Throws OutOfMemoryError with what is already in use. */
   async createBuffer(category: Category, bytes: number, label: string, usage = STORAGE): Promise<GPUBuffer> {
     this.check();
-    const size = Math.max(16, Math.ceil(bytes / 16) * 16);
+    const size = bufferBytes(bytes);
     if (size > this.device.limits.maxBufferSize) {
       throw new OutOfMemoryError(`${label} needs ${size} bytes, more than one buffer can hold on this adapter (${this.device.limits.maxBufferSize})`);
     }
@@ -162,7 +164,7 @@ export class Gpu {
   }
 
   /** Wait for the uploads made so far once they are more than `bytes`: until then Dawn keeps a copy of each in host memory. */
-  async flush(bytes: number): Promise<void> {
+  async flush(bytes = UNFLUSHED_BYTES): Promise<void> {
     if (this.#unflushed <= bytes) return;
     this.#unflushed = 0;
     this.device.queue.submit([]);

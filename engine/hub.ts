@@ -5,10 +5,10 @@
  */
 
 import { stat } from "node:fs/promises";
-import { basename, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ModelFileError, UsageError } from "./errors.ts";
-import { cachedCommit, isCommit, repoCache, snapshotState } from "./hub_cache.ts";
+import { cachedCommit, configFile, exists, isCommit, repoCache, snapshotState } from "./hub_cache.ts";
 import type { DownloadProgress } from "./hub_download.ts";
 import { type HubSettings, hubSettings } from "./hub_http.ts";
 import { nearest } from "./nearest.ts";
@@ -23,6 +23,8 @@ export type ResolvedModel =
 export interface ResolveOptions {
   /** Branch, tag or commit of a hub model. Default: what stands after @ in the spec, else main. */
   revision?: string | undefined;
+  /** Only config.json is wanted of a hub model: nothing else is downloaded, and the folder may hold nothing else. */
+  configOnly?: boolean | undefined;
   onProgress?: ((progress: DownloadProgress) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
@@ -83,6 +85,7 @@ export async function resolveHubModel(settings: HubSettings, { repo, revision }:
   const cache = repoCache(settings.cacheDir, repo);
   const found = (commit: string): ResolvedModel => ({ kind: "folder", folder: cache.snapshot(commit), id: repo, revision: commit });
   const cached = await cachedCommit(cache, revision);
+  if (options.configOnly === true && cached !== undefined && await exists(join(cache.snapshot(cached), configFile))) return found(cached);
   const state = cached === undefined ? undefined : await snapshotState(cache, cached);
   if (cached !== undefined && state?.missing.length === 0 && (settings.offline || state.unknown.length === 0)) return found(cached);
   if (settings.offline) {
@@ -93,6 +96,6 @@ export async function resolveHubModel(settings: HubSettings, { repo, revision }:
   const { downloadSnapshot, lookUpCommit } = await import("./hub_download.ts");
   const subject = { repo, revision, signal: options.signal };
   const commit = isCommit(revision) ? revision : await lookUpCommit(settings, subject);
-  await downloadSnapshot(settings, subject, commit, options.onProgress);
+  await downloadSnapshot(settings, subject, commit, options.onProgress, options.configOnly === true ? [configFile] : undefined);
   return found(commit);
 }

@@ -44,8 +44,9 @@ export async function cachedCommit(cache: RepoCache, revision: string): Promise<
 
 export const exists = async (path: string): Promise<boolean> => (await stat(path).catch(() => undefined)) !== undefined;
 
+export const configFile = "config.json";
 /** Without these there is nothing to run. */
-const requiredFiles = ["config.json", "tokenizer.json"] as const;
+const requiredFiles = [configFile, "tokenizer.json"] as const;
 /** These change how a model is used, but not every model has them. */
 export const optionalFiles = ["generation_config.json", "tokenizer_config.json", "chat_template.jinja"] as const;
 export const singleWeights = "model.safetensors";

@@ -42,9 +42,12 @@ export async function lookUpCommit(settings: HubSettings, subject: HubSubject): 
   return info.sha;
 }
 
-/** Downloads what is missing of `commit` and returns its snapshot folder. Throws ModelFileError, UsageError (disk) or AbortedError. */
+/**
+ * Downloads what is missing of `commit`, or of `only` these files of it, and returns its snapshot folder. Throws ModelFileError,
+ * UsageError (disk) or AbortedError.
+ */
 export async function downloadSnapshot(
-  settings: HubSettings, subject: HubSubject, commit: string, onProgress?: (progress: DownloadProgress) => void,
+  settings: HubSettings, subject: HubSubject, commit: string, onProgress?: (progress: DownloadProgress) => void, only?: readonly string[],
 ): Promise<string> {
   const cache = repoCache(settings.cacheDir, subject.repo);
   const folder = cache.snapshot(commit);
@@ -56,7 +59,7 @@ export async function downloadSnapshot(
     }
     const listed = await listRepository(settings, subject, commit);
     const fetchOne = (file: HubFile, onBytes: (bytes: number) => void) => fetchFile(settings, subject, cache, commit, file, onBytes);
-    const wanted = await wantedFiles(subject.repo, listed, async (index) => {
+    const wanted = only !== undefined ? theseFiles(subject.repo, listed, only) : await wantedFiles(subject.repo, listed, async (index) => {
       await fetchOne(index, () => {});
       return readShards(join(folder, index.name));
     });
@@ -71,7 +74,7 @@ export async function downloadSnapshot(
       loaded += file.size;
       report({ stage: "download", label: file.name, loaded, total }, loaded === total);
     }
-    await noteAbsent(cache, commit, listed);
+    if (only === undefined) await noteAbsent(cache, commit, listed);
     return folder;
   } catch (error) {
     throw diskError(error, settings) ?? error;
@@ -146,6 +149,14 @@ async function wantedFiles(
     throw new ModelFileError(`${repo}: ${weightsIndex} names files that the repository lacks: ${absent.join(", ")}`);
   }
   return [...small, ...shards.map((name) => byName.get(name)!)];
+}
+
+function theseFiles(repo: string, listed: readonly HubFile[], names: readonly string[]): HubFile[] {
+  return names.map((name) => {
+    const file = listed.find((entry) => entry.name === name);
+    if (file === undefined) throw new ModelFileError(`${repo}: has no ${name}`);
+    return file;
+  });
 }
 
 async function lackingFiles(folder: string, files: readonly HubFile[]): Promise<HubFile[]> {

@@ -7,6 +7,11 @@ export const CATEGORIES = ["weights", "kv", "activations", "logits", "staging"] 
 export type Category = (typeof CATEGORIES)[number];
 export type LedgerBytes = Record<Category | "total", number>;
 
+/** Bytes that a buffer of `bytes` takes: buffers are made in steps of 16. */
+export function bufferBytes(bytes: number): number {
+  return Math.max(16, Math.ceil(bytes / 16) * 16);
+}
+
 export class Ledger {
   #current: LedgerBytes = zero();
   #peak: LedgerBytes = zero();

@@ -10,18 +10,18 @@ import type { Recorder } from "../engine/recorder.ts";
 import { match } from "../engine/shape.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import { BATCH_READ, BATCH_WRITE, batchConsts, type Batch } from "./batch.ts";
+import { kvEntryWords, type KvEncoding } from "./kv_formats.ts";
+import { kvSlots } from "./kv_slots.ts";
 
 const file = (name: string): WgslFile => wgsl(new URL(name, import.meta.url));
 const APPEND = file("./append.wgsl");
 /**
- * Of each kernel family: attention, what it does with a decoded row's own key and value, and pools seen as arrays of four or of eight
- * dimensions (16-byte loads are what a GPU wants; on lavapipe smaller pieces of more queries at once were faster).
+ * Of each kernel family: attention, and what it does with a decoded row's own key and value. A GPU reads eight dimensions at once, for it
+ * wants loads of 16 bytes; on lavapipe smaller pieces of more queries at once were faster.
  */
 const FAMILIES = {
-  software: {
-    attention: file("./attention_broadcast.wgsl"), own: file("./own_attend.wgsl"), read: file("./kv/pools_read.wgsl"), write: file("./kv/pools_write.wgsl"),
-  },
-  gpu: { attention: file("./attention.wgsl"), own: file("./own_append.wgsl"), read: file("./kv/pools_read8.wgsl"), write: file("./kv/pools_write8.wgsl") },
+  software: { attention: file("./attention_broadcast.wgsl"), own: file("./own_attend.wgsl") },
+  gpu: { attention: file("./attention.wgsl"), own: file("./own_append.wgsl") },
 } as const;
 const GATHER = file("./gather.wgsl");
 const ADVANCE = file("./advance.wgsl");
@@ -37,14 +37,13 @@ const LAYOUTS = { paged: file("./kv/paged.wgsl"), contiguous: file("./kv/contigu
 const HEAD_NORM = file("./head_norm.wgsl");
 const NO_HEAD_NORM = file("./no_head_norm.wgsl");
 
-/** `kv_pack` and `kv_unpack` of four dimensions for each number format keys and values may be stored in. */
-export const KV_SLOTS = { f32: file("./kv/f32.wgsl"), f16: file("./kv/f16.wgsl"), bf16: file("./kv/bf16.wgsl") } as const;
-
 /** What a kernel needs to find an entry of the cache. */
 export interface KvView {
-  readonly format: keyof typeof KV_SLOTS;
+  /** How keys and how values are stored. */
+  readonly k: KvEncoding;
+  readonly v: KvEncoding;
   readonly layout: keyof typeof LAYOUTS;
-  /** [entries, headDim], all layers, heads and sequences in one pool. */
+  /** As `poolShape` says, all layers, heads and sequences in one pool. */
   readonly kPool: Tensor;
   readonly vPool: Tensor;
   /** u32 [sequences, layers, kvHeads, tableBlocks] (contiguous: one word, the first entry) and [sequences, layers, kvHeads]. */
@@ -77,6 +76,12 @@ function viewConsts(view: KvView): Consts {
   return { LAYERS: view.layers, KV_HEADS: view.kvHeads, TABLE: view.tableBlocks, BLOCK: view.blockSize };
 }
 
+/** Slots and constants that find, read and write entries. */
+function cacheSlots({ gpu }: Recorder, view: KvView, use: "read" | "write"): { slots: readonly WgslFile[]; consts: Consts } {
+  const { slots, consts } = kvSlots(view, gpu.family, use);
+  return { slots: [...slots, LAYOUTS[view.layout]], consts: { ...consts, ...viewConsts(view) } };
+}
+
 /** The fused projection of every row, and what rotates it. */
 export interface Projection {
   /** [M, columns of the buffer] f32; a row's projection stands in its first `layout.width` columns. */
@@ -93,7 +98,7 @@ function rotation(recorder: Recorder, { qkv, layout, cosSin, headNorm }: Project
   const { half, width } = match("rotate", { qkv: [qkv, "M", "width"], cosSin: [cosSin, "P", "half", 2], ...(headNorm && { headNorm: [headNorm.weights, 2, headDim] }) });
   if (layout.width > width!) throw new Error(`rotate: qkv has ${width} columns, but the layout takes ${layout.width}`);
   return {
-    slots: [ROTATE, FAMILIES[recorder.gpu.family].write, headNorm ? HEAD_NORM : NO_HEAD_NORM],
+    slots: [ROTATE, headNorm ? HEAD_NORM : NO_HEAD_NORM],
     consts: {
       QKV: width!, HEADS: heads, HEAD_DIM: headDim, HALF: half!, SUBGROUP: recorder.gpu.subgroupSize,
       Q_FIRST: layout.q.first, Q_STEP: layout.q.step, K_FIRST: layout.k.first, K_STEP: layout.k.step, V_FIRST: layout.v.first, V_STEP: layout.v.step,
@@ -109,8 +114,9 @@ export function append(
 ): void {
   match("append", { q: [q, "M", shape.heads * shape.headDim] });
   const { slots, consts, tensors } = rotation(recorder, projection, shape);
+  const cache = cacheSlots(recorder, view, "write");
   recorder.run({
-    source: APPEND, slots: [...slots, KV_SLOTS[view.format], LAYOUTS[view.layout], ...BATCH_READ], consts: { ...consts, ...viewConsts(view), ...batchConsts(batch) },
+    source: APPEND, slots: [...slots, ...cache.slots, ...BATCH_READ], consts: { ...consts, ...cache.consts, ...batchConsts(batch) },
   }, { ...tensors, q, ...viewTensors(view, layer), batch: batch.tensor }, shape.heads + shape.kvHeads, { rowsPer: 1 });
 }
 
@@ -145,10 +151,10 @@ export function attention(
   recorder: Recorder, { q, out, view, batch }: { q: Tensor; out: Tensor; view: KvView; batch: Batch }, shape: AttentionShape, layer: number, tileRows: number,
 ): void {
   match("attention", { q: [q, "M", shape.heads * shape.headDim], out: [out, "M", "columns"] });
-  const { attention: source, read } = FAMILIES[recorder.gpu.family];
+  const { slots, consts } = cacheSlots(recorder, view, "read");
   recorder.run({
-    source, slots: [QUERY_READ, NO_OWN, NO_SPLITS, read, KV_SLOTS[view.format], LAYOUTS[view.layout], ...BATCH_READ],
-    consts: { SPLITS: 1, ...attentionConsts(recorder, out, shape, tileRows), ...viewConsts(view), ...batchConsts(batch) },
+    source: FAMILIES[recorder.gpu.family].attention, slots: [QUERY_READ, NO_OWN, NO_SPLITS, ...slots, ...BATCH_READ],
+    consts: { SPLITS: 1, ...attentionConsts(recorder, out, shape, tileRows), ...consts, ...batchConsts(batch) },
   }, { q, out, ...viewTensors(view, layer), batch: batch.tensor }, shape.kvHeads, "tiles");
 }
 
@@ -172,7 +178,7 @@ export interface Splits {
  * How often rows of up to `maxModelLen` keys are split at most, fixed by the shape so that results do not depend on the batch; 1: never. And
  * up to how many keys a row stays whole.
  */
-export function decodeSplits({ family }: Gpu, { kvHeads }: AttentionShape, maxModelLen: number): { readonly count: number; readonly keys: number } {
+export function decodeSplits({ family }: Pick<Gpu, "family">, { kvHeads }: AttentionShape, maxModelLen: number): { readonly count: number; readonly keys: number } {
   const { keys, workgroups } = SPLITTING[family];
   return { count: Math.max(1, Math.min(Math.floor(workgroups / kvHeads), Math.ceil(maxModelLen / keys))), keys };
 }
@@ -192,11 +198,12 @@ export function appendAndAttend(
 ): void {
   const { slots, consts, tensors } = rotation(recorder, projection, shape);
   const { attention: source, own } = FAMILIES[recorder.gpu.family];
+  const entries = cacheSlots(recorder, view, "write");
   const common = { ...attentionConsts(recorder, out, shape, 1), ...viewConsts(view), ...batchConsts(batch) };
   const cache = viewTensors(view, layer);
   if (splits === null || splits === undefined) {
     recorder.run({
-      source, slots: [QUERY_ROTATE, own, NO_SPLITS, ...slots, KV_SLOTS[view.format], LAYOUTS[view.layout], ...BATCH_READ], consts: { ...consts, ...common, SPLITS: 1 },
+      source, slots: [QUERY_ROTATE, own, NO_SPLITS, ...slots, ...entries.slots, ...BATCH_READ], consts: { ...consts, ...common, ...entries.consts, SPLITS: 1 },
     }, { ...tensors, out, ...cache, batch: batch.tensor }, shape.kvHeads, "tiles");
     return;
   }
@@ -204,7 +211,7 @@ export function appendAndAttend(
   match("appendAndAttend", { partials: [partials, "rows", shape.heads, count, shape.headDim + 4] });
   const split = { ...common, SPLITS: count, SPLIT_KEYS: keys };
   recorder.run({
-    source, slots: [QUERY_ROTATE, own, SPLIT, ...slots, KV_SLOTS[view.format], LAYOUTS[view.layout], ...BATCH_READ], consts: { ...consts, ...split },
+    source, slots: [QUERY_ROTATE, own, SPLIT, ...slots, ...entries.slots, ...BATCH_READ], consts: { ...consts, ...split, ...entries.consts },
   }, { ...tensors, out, partials, ...cache, batch: batch.tensor }, shape.kvHeads * count, "tiles");
   const { tables, lengths, layer: layerNumber } = cache as { tables: Tensor; lengths: Tensor; layer: Tensor };
   recorder.run({ source: MERGE_SPLITS, slots: [SPLIT, LAYOUTS[view.layout], ...BATCH_READ], consts: split },
@@ -215,13 +222,13 @@ export function appendAndAttend(
 const GATHER_STEP = 32_768;
 
 /** Copy entries moves[i] = (source, target) of both pools; moves: u32 [n, 2]. Sources and targets must not overlap. */
-export function gather(recorder: Recorder, { moves, view, headDim }: { moves: Tensor; view: KvView; headDim: number }): void {
+export function gather(recorder: Recorder, { moves, view }: { moves: Tensor; view: KvView }): void {
   const { n } = match("gather", { moves: [moves, "n", 2] });
   for (let first = 0; first < n!; first += GATHER_STEP) {
     const count = Math.min(GATHER_STEP, n! - first);
     recorder.run({
-      source: GATHER, slots: [KV_SLOTS[view.format], FAMILIES.software.write], consts: { HEAD_DIM: headDim, SUBGROUP: recorder.gpu.subgroupSize },
-    }, { moves: { ...moves, offset: moves.offset + first * 8, shape: [count, 2] }, k_pool: view.kPool, v_pool: view.vPool }, 1, count);
+      source: GATHER, slots: [], consts: { K_WORDS: kvEntryWords(view.k), V_WORDS: kvEntryWords(view.v), SUBGROUP: recorder.gpu.subgroupSize },
+    }, { moves: { ...moves, offset: moves.offset + first * 8, shape: [count, 2] }, k_words: view.kPool, v_words: view.vPool }, 1, count);
   }
 }
 

@@ -9,7 +9,7 @@
 @group(0) @binding(1) var<storage, read_write> out: array<vec4f>; // rows of OUT vec4 that begin with [HEADS, QUADS]
 
 const QUADS = HEAD_DIM / 4u; // vec4 per head
-const UNITS = HEAD_DIM / 8u; // kv8 per entry
+const UNITS = HEAD_DIM / 8u; // pieces of eight dimensions of an entry
 const SUBGROUPS = WORKGROUP / SUBGROUP;
 const QUERIES = TILE_ROWS * GROUP;
 const WIDTH = min(SUBGROUP, 1u << (32u - countLeadingZeros(UNITS - 1u))); // lanes side by side on one value
@@ -40,7 +40,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
   if (split >= splits_of(keys)) { return; }
   let begin = split * keys_per_split(keys);
   let end = min(begin + keys_per_split(keys), keys);
-  if (begin < keys && end == keys) { append_own(first, head, table, local); }
+  if (begin < keys && end == keys) { append_own(first, head, kv_entry(table, before), local); }
 
   for (var i = subgroup; i < QUERIES; i += SUBGROUPS) {
     let row = query_row(first, rows, i);
@@ -58,11 +58,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
   for (var i = 0u; i < QUERIES; i++) { top[i] = LOWEST; }
 
   for (var base = begin + subgroup * SUBGROUP; base < end; base += TURN) {
-    let entry = kv_entry_of_lane(table, base, lane, end - 1u) * UNITS;
+    let entry = kv_entry_of_lane(table, base, lane, end - 1u);
     // Written out: Dawn zeroes a variable declared without a value once, not on every turn of the loop.
     var score = array<f32, QUERIES>();
     for (var u = 0u; u < UNITS; u++) {
-      let key = kv_unpack8(k_pool[entry + u]);
+      let key = k_read8(entry, u);
       for (var i = 0u; i < QUERIES; i++) {
         let at = i * QUADS + u * 2u;
         score[i] += dot(queries[at], key.lo) + dot(queries[at + 1u], key.hi);
@@ -81,9 +81,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
       for (var j = 0u; j < OWN; j++) { sum[i][j] = Dims8(sum[i][j].lo * keep, sum[i][j].hi * keep); }
     }
     for (var n = 0u; n < min(SUBGROUP, end - base); n += BESIDE) {
-      let value_at = subgroupShuffle(entry, n + beside);
+      let value_entry = subgroupShuffle(entry, n + beside);
       for (var j = 0u; j < OWN; j++) {
-        let value = kv_unpack8(v_pool[value_at + min(lane % WIDTH + j * WIDTH, UNITS - 1u)]);
+        let value = v_read8(value_entry, min(lane % WIDTH + j * WIDTH, UNITS - 1u));
         for (var i = 0u; i < QUERIES; i++) {
           let p = vec4f(subgroupShuffle(score[i], n + beside));
           sum[i][j] = Dims8(fma(p, value.lo, sum[i][j].lo), fma(p, value.hi, sum[i][j].hi));

@@ -46,18 +46,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 
   if (ATTENDS_OWN && begin < keys && end == keys) {
     end -= 1u;
-    let scale = own_scale(first, head, lane);
     var own = array<vec4f, OWN>();
+    var value = array<vec4f, OWN>();
+    attend_own(first, head, kv_entry(table, end), lane, &own, &value);
     for (var j = 0u; j < OWN; j++) {
-      let quad = min(lane + j * SUBGROUP, QUADS - 1u);
-      let inside = lane + j * SUBGROUP < QUADS;
-      let key = own_key(first, head, quad, scale);
-      let value = own_value(first, head, quad);
-      if (inside) { put_own(kv_entry(table, end) * QUADS + quad, key, value); }
-      // As stored: the exchange is there because compilers take unpacking what was packed for nothing, though it rounds.
-      own[j] = select(vec4f(), kv_unpack(subgroupShuffle(key, lane)), inside);
-      let stored = kv_unpack(subgroupShuffle(value, lane));
-      for (var i = 0u; i < QUERIES; i++) { sum[i][j] = stored; }
+      own[j] = select(vec4f(), own[j], lane + j * SUBGROUP < QUADS);
+      for (var i = 0u; i < QUERIES; i++) { sum[i][j] = value[j]; }
     }
     for (var i = 0u; i < QUERIES; i++) {
       var score = 0.0;
@@ -74,11 +68,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     // Written out: Dawn zeroes a variable declared without a value once, not on every turn of the loop.
     var entry = array<u32, LANE_KEYS>();
     var score = array<array<f32, LANE_KEYS>, QUERIES>();
-    for (var t = 0u; t < LANE_KEYS; t++) { entry[t] = kv_entry_of_lane(table, base + t * SUBGROUP, lane, end - 1u) * QUADS; }
+    for (var t = 0u; t < LANE_KEYS; t++) { entry[t] = kv_entry_of_lane(table, base + t * SUBGROUP, lane, end - 1u); }
+    var scale = array<u32, LANE_KEYS>(); // what a format keeps from one four of dimensions to the next
     for (var j = 0u; j < OWN; j++) {
       for (var u = 0u; u < min(SUBGROUP, QUADS - j * SUBGROUP) + hidden; u++) {
         var key = array<vec4f, LANE_KEYS>();
-        for (var t = 0u; t < LANE_KEYS; t++) { key[t] = kv_unpack(k_pool[entry[t] + j * SUBGROUP + u]); }
+        for (var t = 0u; t < LANE_KEYS; t++) { key[t] = k_next4(entry[t], j * SUBGROUP + u, &scale[t]); }
         for (var i = 0u; i < QUERIES; i++) {
           let q = subgroupShuffle(query[i][j], u);
           for (var t = 0u; t < LANE_KEYS; t++) {
@@ -108,11 +103,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     }
     for (var t = 0u; t < LANE_KEYS; t++) {
       if (base + t * SUBGROUP >= end) { break; }
+      let scales = v_scales(entry[t]);
       for (var n = 0u; n < SUBGROUP + hidden; n += TOGETHER) {
         for (var j = 0u; j < OWN; j++) {
           var value = array<vec4f, TOGETHER>();
           for (var m = 0u; m < TOGETHER; m++) {
-            value[m] = kv_unpack(v_pool[subgroupShuffle(entry[t], n + m) + min(lane + j * SUBGROUP, QUADS - 1u)]);
+            value[m] = v_shared4(subgroupShuffle(entry[t], n + m), min(lane + j * SUBGROUP, QUADS - 1u), scales, n + m);
           }
           for (var i = 0u; i < QUERIES; i++) {
             var total = sum[i][j];

@@ -7,7 +7,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let row = group.y;
   let token = row_token(row);
   if (token < FIRST || token >= FIRST + N) { return; }
-  for (var k = lane; k < K / 8u; k += SUBGROUP) {
+  weights_begin(lane);
+  for (var k = lane; k < K / 8u; k += SUBGROUP) { // of a float format, which lanes read each by itself
     let w = weight8(token - FIRST, k);
     x[row * (K / 4u) + k * 2u] = w.lo;
     x[row * (K / 4u) + k * 2u + 1u] = w.hi;

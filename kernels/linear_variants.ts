@@ -4,10 +4,10 @@
  * never chosen.
  */
 
-import type { FloatDtype } from "../engine/dtype.ts";
 import type { Gpu, KernelFamily } from "../engine/gpu.ts";
 import { SUBGROUP_MATRIX, wgsl, type Consts, type WgslFile } from "../engine/kernel.ts";
 import type { GridY } from "../engine/recorder.ts";
+import type { HeldFormat } from "./formats.ts";
 
 const file = (name: string): WgslFile => wgsl(new URL(name, import.meta.url));
 const SOURCES = {
@@ -33,7 +33,7 @@ export interface LinearShape {
   readonly K: number;
   readonly gated: boolean;
   readonly normed: boolean;
-  readonly format: FloatDtype;
+  readonly format: HeldFormat;
 }
 
 /** Lanes along K; `rows` rows of W per subgroup, for `batch` rows of X. `splitK` subgroups share a row, `unroll` loads go ahead. */

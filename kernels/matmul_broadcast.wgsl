@@ -39,6 +39,17 @@ fn add(a: f32, b: f32, half: u32, w: vec4f) {
   }
 }
 
+// A unit of eight weights is loaded where it is used: kept until then, four of them leave too few registers.
+fn loaded(raw: RawWeights, row: u32, unit: u32) -> RawWeights {
+  if (UNIT8 > 1u) { return raw; }
+  return raw_weights(row, unit);
+}
+
+fn scaled(w: Weights8, scale: f32) -> Weights8 {
+  if (!SCALED) { return w; }
+  return Weights8(w.lo * scale, w.hi * scale);
+}
+
 // What two lanes have seen of each of four rows.
 fn of_rows(seen: f32) -> vec4f { return rows_at(seen, 0u) + rows_at(seen, 1u); }
 
@@ -62,32 +73,60 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   // Σ x and Σ x² of this lane's share of its row, of the first four rows and of the others.
   var total = vec2f();
   var squares = vec2f();
-  for (var k = 0u; k < K / 8u; k++) {
-    var a = x[x_at + k * 2u];
-    var b = vec4f();
-    if (ROWS > 4u) { b = x[x_at + X_STRIDE + k * 2u]; }
-    if (NORM != 0u) {
-      total += vec2f(dot(a, vec4f(1.0)), dot(b, vec4f(1.0)));
-      squares += vec2f(dot(a, a), dot(b, b));
-      let g = gain1(gain_at + k * 8u);
-      let lo = vec4f(subgroupBroadcast(g, 0u), subgroupBroadcast(g, 1u), subgroupBroadcast(g, 2u), subgroupBroadcast(g, 3u));
-      let hi = vec4f(subgroupBroadcast(g, 4u), subgroupBroadcast(g, 5u), subgroupBroadcast(g, 6u), subgroupBroadcast(g, 7u));
-      let gains = select(lo, hi, half == 1u);
-      a *= gains;
-      b *= gains;
+  weights_begin(lane);
+  for (var unit = 0u; unit < K / 8u / UNIT8; unit++) {
+    var raw0 = RawWeights();
+    var raw1 = RawWeights();
+    var raw2 = RawWeights();
+    var raw3 = RawWeights();
+    if (UNIT8 > 1u) {
+      raw0 = raw_weights(row0, unit);
+      raw1 = raw_weights(row1, unit);
+      raw2 = raw_weights(row2, unit);
+      raw3 = raw_weights(row3, unit);
     }
-    let w0 = weight8(row0, k);
-    let w1 = weight8(row1, k);
-    let w2 = weight8(row2, k);
-    let w3 = weight8(row3, k);
-    add(a.x, b.x, 0u, vec4f(w0.lo.x, w1.lo.x, w2.lo.x, w3.lo.x));
-    add(a.y, b.y, 0u, vec4f(w0.lo.y, w1.lo.y, w2.lo.y, w3.lo.y));
-    add(a.z, b.z, 0u, vec4f(w0.lo.z, w1.lo.z, w2.lo.z, w3.lo.z));
-    add(a.w, b.w, 0u, vec4f(w0.lo.w, w1.lo.w, w2.lo.w, w3.lo.w));
-    add(a.x, b.x, 1u, vec4f(w0.hi.x, w1.hi.x, w2.hi.x, w3.hi.x));
-    add(a.y, b.y, 1u, vec4f(w0.hi.y, w1.hi.y, w2.hi.y, w3.hi.y));
-    add(a.z, b.z, 1u, vec4f(w0.hi.z, w1.hi.z, w2.hi.z, w3.hi.z));
-    add(a.w, b.w, 1u, vec4f(w0.hi.w, w1.hi.w, w2.hi.w, w3.hi.w));
+    var scale = vec4f(1.0);
+    if (SCALED) { scale = vec4f(unit_scale(row0, unit), unit_scale(row1, unit), unit_scale(row2, unit), unit_scale(row3, unit)); }
+    for (var i = 0u; i < UNIT8; i++) {
+      let k = unit * UNIT8 + i;
+      var a = x[x_at + k * 2u];
+      var b = vec4f();
+      if (ROWS > 4u) { b = x[x_at + X_STRIDE + k * 2u]; }
+      if (NORM != 0u) {
+        total += vec2f(dot(a, vec4f(1.0)), dot(b, vec4f(1.0)));
+        squares += vec2f(dot(a, a), dot(b, b));
+        let g = gain1(gain_at + k * 8u);
+        let lo = vec4f(subgroupBroadcast(g, 0u), subgroupBroadcast(g, 1u), subgroupBroadcast(g, 2u), subgroupBroadcast(g, 3u));
+        let hi = vec4f(subgroupBroadcast(g, 4u), subgroupBroadcast(g, 5u), subgroupBroadcast(g, 6u), subgroupBroadcast(g, 7u));
+        let gains = select(lo, hi, half == 1u);
+        a *= gains;
+        b *= gains;
+      }
+      // Scaled here, once for eight rows or four: a sum of its own for each unit would take as much again as the sums.
+      let w0 = scaled(weights8(loaded(raw0, row0, unit), i), scale.x);
+      let w1 = scaled(weights8(loaded(raw1, row1, unit), i), scale.y);
+      let w2 = scaled(weights8(loaded(raw2, row2, unit), i), scale.z);
+      let w3 = scaled(weights8(loaded(raw3, row3, unit), i), scale.w);
+      add(a.x, b.x, 0u, vec4f(w0.lo.x, w1.lo.x, w2.lo.x, w3.lo.x));
+      add(a.y, b.y, 0u, vec4f(w0.lo.y, w1.lo.y, w2.lo.y, w3.lo.y));
+      add(a.z, b.z, 0u, vec4f(w0.lo.z, w1.lo.z, w2.lo.z, w3.lo.z));
+      add(a.w, b.w, 0u, vec4f(w0.lo.w, w1.lo.w, w2.lo.w, w3.lo.w));
+      add(a.x, b.x, 1u, vec4f(w0.hi.x, w1.hi.x, w2.hi.x, w3.hi.x));
+      add(a.y, b.y, 1u, vec4f(w0.hi.y, w1.hi.y, w2.hi.y, w3.hi.y));
+      add(a.z, b.z, 1u, vec4f(w0.hi.z, w1.hi.z, w2.hi.z, w3.hi.z));
+      add(a.w, b.w, 1u, vec4f(w0.hi.w, w1.hi.w, w2.hi.w, w3.hi.w));
+    }
+  }
+  if (ROW_SCALED) {
+    let scale = vec4f(row_scale(row0), row_scale(row1), row_scale(row2), row_scale(row3));
+    sum0 *= scale.x;
+    sum1 *= scale.y;
+    sum2 *= scale.z;
+    sum3 *= scale.w;
+    more0 *= scale.x;
+    more1 *= scale.y;
+    more2 *= scale.z;
+    more3 *= scale.w;
   }
   var values = array<vec4f, 8>(sum0, sum1, sum2, sum3, more0, more1, more2, more3);
   var totals = array<vec4f, 2>(of_rows(total.x), of_rows(total.y));

@@ -53,9 +53,9 @@ fn load(group: vec2u, index: u32, gain_at: u32, k: u32) {
   for (var e = 0u; e < W_EACH; e++) {
     let piece = index + e * WORKGROUP;
     let at = k + piece % PIECES * 8u;
-    var w = Weights8();
-    if (at < K) { w = weight8(weight_row(group.x, piece / PIECES), at / 8u); }
-    w_next[e] = w;
+    // All lanes read, because formats may exchange values between them.
+    let w = weight8(weight_row(group.x, piece / PIECES), min(at, K - 8u) / 8u);
+    if (at < K) { w_next[e] = w; } else { w_next[e] = Weights8(); }
   }
 }
 
@@ -103,6 +103,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) in
   let across = subgroup % 2u;
   var sum: array<Result, DOWN * ACROSS>;
   let gain_at = gain_start(group.x * select(TILE_N, TILE_N / 2u, GATED));
+  weights_begin(lane);
   for (var step = 0u; step <= STEPS; step++) { // loads the step's stage, and uses the one before
     if (step < STEPS) { load(group.xy, index, gain_at, step * DEPTH); }
     if (step > 0u) {

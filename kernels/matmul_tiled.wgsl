@@ -55,8 +55,8 @@ fn load(group: vec2u, index: u32, gain_at: u32, k: u32) {
     let block = index + e * WORKGROUP;
     let at = k + block % (DEPTH / 8u) * 8u;
     for (var i = 0u; i < 4u; i++) {
-      var w = Weights8();
-      if (block < W_BLOCKS && at < K) { w = weight8(weight_row(group.x, block / (DEPTH / 8u) * 4u + i), at / 8u); }
+      // All lanes read, because formats may exchange values between them; what lies outside is not used.
+      let w = weight8(weight_row(group.x, min(block, W_BLOCKS - 1u) / (DEPTH / 8u) * 4u + i), min(at, K - 8u) / 8u);
       w_next[e * 4u + i] = w;
     }
   }
@@ -91,6 +91,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) in
   let ty = index / ACROSS;
   var sum = array<vec4f, 2u * THREAD_M>(); // of each row, two times four columns, half a tile apart
   let gain_at = gain_start(group.x * select(TILE_N, TILE_N / 2u, GATED));
+  weights_begin(index % SUBGROUP);
   for (var step = 0u; step <= STEPS; step++) { // loads the step's stage, and uses the one before
     if (step < STEPS) { load(group.xy, index, gain_at, step * DEPTH); }
     if (step > 0u) {

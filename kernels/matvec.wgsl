@@ -1,5 +1,5 @@
 // Y = X Wᵀ for 1 to 8 rows of activations, for GPUs: each weight is read once from memory and used for every row. Lanes of a subgroup
-// run along K and share ROWS rows of W, and each lane issues ROWS·UNROLL loads of eight weights before it uses the first, since what
+// run along K and share ROWS rows of W, and each lane issues ROWS·UNROLL loads of a unit of weights before it uses the first, since what
 // bounds this product is how many bytes are under way. Where there are too few outputs to keep the device busy, SPLIT_K subgroups of a
 // workgroup share the K of their rows and add up through workgroup memory. BATCH rows of X: [M, K], W: [N, K], Y: [M, N]. With NORM
 // the rows of X are normalised on the way (kernels/input/norm.wgsl): every subgroup, or its SPLIT_K together, see all of them.
@@ -10,9 +10,10 @@
 const OUTPUTS = select(ROWS, ROWS / 2u, GATED); // of a subgroup, for each row of X
 const CELLS = OUTPUTS * BATCH;
 const PASSES = (CELLS + SUBGROUP - 1u) / SUBGROUP; // in which the lanes store them, one each
-const STRIDE = SUBGROUP * SPLIT_K; // in steps of eight k
-const STEPS = (K / 8u + STRIDE * UNROLL - 1u) / (STRIDE * UNROLL);
-const WHOLE = K / 8u % (STRIDE * UNROLL) == 0u; // the last step is as full as the others
+const UNITS = K / 8u / UNIT8;
+const STRIDE = SUBGROUP * SPLIT_K; // in units
+const STEPS = (UNITS + STRIDE * UNROLL - 1u) / (STRIDE * UNROLL);
+const WHOLE = UNITS % (STRIDE * UNROLL) == 0u; // the last step is as full as the others
 
 // Per subgroup and cell: the product, that of `up`, Σ x, Σ x².
 var<workgroup> partial: array<vec4f, select(1u, WORKGROUP / SUBGROUP * CELLS, SPLIT_K > 1u)>;
@@ -36,33 +37,51 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
   for (var r = 0u; r < ROWS; r++) { row[r] = row_of(first, r); }
   var sum = array<f32, BATCH * ROWS>();
   var moments = array<vec2f, BATCH>(); // Σ x, Σ x²
+  weights_begin(lane);
   for (var step = 0u; step < STEPS; step++) {
     let start = step * STRIDE * UNROLL + part * SUBGROUP + lane;
-    var w = array<Weights8, UNROLL * ROWS>();
+    var raw = array<RawWeights, UNROLL * ROWS>();
+    var scale = array<f32, UNROLL * ROWS>();
     for (var u = 0u; u < UNROLL; u++) {
-      let k = select(min(start + u * STRIDE, K / 8u - 1u), start + u * STRIDE, WHOLE);
-      for (var r = 0u; r < ROWS; r++) { w[u * ROWS + r] = weight8(row[r], k); }
+      let unit = select(min(start + u * STRIDE, UNITS - 1u), start + u * STRIDE, WHOLE);
+      for (var r = 0u; r < ROWS; r++) {
+        raw[u * ROWS + r] = raw_weights(row[r], unit);
+        if (SCALED) { scale[u * ROWS + r] = unit_scale(row[r], unit); }
+      }
     }
     for (var u = 0u; u < UNROLL; u++) {
-      let inside = WHOLE || start + u * STRIDE < K / 8u; // past the end, weights count nothing
-      let k = select(0u, start + u * STRIDE, inside);
-      var gain_lo = vec4f(1.0);
-      var gain_hi = vec4f(1.0);
-      if (NORM != 0u) {
-        gain_lo = gain4(gain_at + k * 2u);
-        gain_hi = gain4(gain_at + k * 2u + 1u);
-      }
-      for (var b = 0u; b < BATCH; b++) {
-        let at = x_at + b * (X_STRIDE / 4u) + k * 2u;
-        var lo = select(vec4f(), x[at], inside);
-        var hi = select(vec4f(), x[at + 1u], inside);
+      let inside = WHOLE || start + u * STRIDE < UNITS; // past the end, weights count nothing
+      for (var i = 0u; i < UNIT8; i++) {
+        let k = select(0u, (start + u * STRIDE) * UNIT8 + i, inside);
+        var w = array<Weights8, ROWS>();
+        for (var r = 0u; r < ROWS; r++) { w[r] = weights8(raw[u * ROWS + r], i); }
+        var gain_lo = vec4f(1.0);
+        var gain_hi = vec4f(1.0);
         if (NORM != 0u) {
-          moments[b] += vec2f(dot(lo + hi, vec4f(1.0)), dot(lo, lo) + dot(hi, hi));
-          lo *= gain_lo;
-          hi *= gain_hi;
+          gain_lo = gain4(gain_at + k * 2u);
+          gain_hi = gain4(gain_at + k * 2u + 1u);
         }
-        for (var r = 0u; r < ROWS; r++) { sum[b * ROWS + r] += dot(w[u * ROWS + r].lo, lo) + dot(w[u * ROWS + r].hi, hi); }
+        for (var b = 0u; b < BATCH; b++) {
+          let at = x_at + b * (X_STRIDE / 4u) + k * 2u;
+          var lo = select(vec4f(), x[at], inside);
+          var hi = select(vec4f(), x[at + 1u], inside);
+          if (NORM != 0u) {
+            moments[b] += vec2f(dot(lo + hi, vec4f(1.0)), dot(lo, lo) + dot(hi, hi));
+            lo *= gain_lo;
+            hi *= gain_hi;
+          }
+          for (var r = 0u; r < ROWS; r++) {
+            let product = dot(w[r].lo, lo) + dot(w[r].hi, hi);
+            if (SCALED) { sum[b * ROWS + r] = fma(product, scale[u * ROWS + r], sum[b * ROWS + r]); } else { sum[b * ROWS + r] += product; }
+          }
+        }
       }
+    }
+  }
+  if (ROW_SCALED) {
+    for (var r = 0u; r < ROWS; r++) {
+      let whole = row_scale(row[r]);
+      for (var b = 0u; b < BATCH; b++) { sum[b * ROWS + r] *= whole; }
     }
   }
   // Each lane takes one cell, so that the cells' loads and stores do not wait for each other.

@@ -24,25 +24,42 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
   let gain_at = gain_start(first) * 4u + k_lane;
   var sum = vec4f();
   var moments = vec2f(); // Σ x, Σ x² of this lane's share
-  for (var k = 0u; k < K / 8u; k++) {
-    var a = x[X_FIRST + k * 8u + k_lane];
-    if (NORM != 0u) {
-      moments += vec2f(a, a * a);
-      a *= gain1(gain_at + k * 8u);
+  weights_begin(lane);
+  var scale = vec4f(1.0);
+  var part = vec4f(); // of the sum, what is still without its scale
+  for (var unit = 0u; unit < K / 8u / UNIT8; unit++) {
+    let raw0 = raw_weights(row0, unit);
+    let raw1 = raw_weights(row1, unit);
+    let raw2 = raw_weights(row2, unit);
+    let raw3 = raw_weights(row3, unit);
+    if (SCALED && unit % SCALE_UNITS == 0u) {
+      sum = fma(part, scale, sum);
+      part = vec4f();
+      scale = vec4f(unit_scale(row0, unit), unit_scale(row1, unit), unit_scale(row2, unit), unit_scale(row3, unit));
     }
-    let w0 = weight8(row0, k);
-    let w1 = weight8(row1, k);
-    let w2 = weight8(row2, k);
-    let w3 = weight8(row3, k);
-    sum = fma(vec4f(subgroupBroadcast(a, 0u)), vec4f(w0.lo.x, w1.lo.x, w2.lo.x, w3.lo.x), sum);
-    sum = fma(vec4f(subgroupBroadcast(a, 1u)), vec4f(w0.lo.y, w1.lo.y, w2.lo.y, w3.lo.y), sum);
-    sum = fma(vec4f(subgroupBroadcast(a, 2u)), vec4f(w0.lo.z, w1.lo.z, w2.lo.z, w3.lo.z), sum);
-    sum = fma(vec4f(subgroupBroadcast(a, 3u)), vec4f(w0.lo.w, w1.lo.w, w2.lo.w, w3.lo.w), sum);
-    sum = fma(vec4f(subgroupBroadcast(a, 4u)), vec4f(w0.hi.x, w1.hi.x, w2.hi.x, w3.hi.x), sum);
-    sum = fma(vec4f(subgroupBroadcast(a, 5u)), vec4f(w0.hi.y, w1.hi.y, w2.hi.y, w3.hi.y), sum);
-    sum = fma(vec4f(subgroupBroadcast(a, 6u)), vec4f(w0.hi.z, w1.hi.z, w2.hi.z, w3.hi.z), sum);
-    sum = fma(vec4f(subgroupBroadcast(a, 7u)), vec4f(w0.hi.w, w1.hi.w, w2.hi.w, w3.hi.w), sum);
+    for (var i = 0u; i < UNIT8; i++) {
+      let k = unit * UNIT8 + i;
+      var a = x[X_FIRST + k * 8u + k_lane];
+      if (NORM != 0u) {
+        moments += vec2f(a, a * a);
+        a *= gain1(gain_at + k * 8u);
+      }
+      let w0 = weights8(raw0, i);
+      let w1 = weights8(raw1, i);
+      let w2 = weights8(raw2, i);
+      let w3 = weights8(raw3, i);
+      part = fma(vec4f(subgroupBroadcast(a, 0u)), vec4f(w0.lo.x, w1.lo.x, w2.lo.x, w3.lo.x), part);
+      part = fma(vec4f(subgroupBroadcast(a, 1u)), vec4f(w0.lo.y, w1.lo.y, w2.lo.y, w3.lo.y), part);
+      part = fma(vec4f(subgroupBroadcast(a, 2u)), vec4f(w0.lo.z, w1.lo.z, w2.lo.z, w3.lo.z), part);
+      part = fma(vec4f(subgroupBroadcast(a, 3u)), vec4f(w0.lo.w, w1.lo.w, w2.lo.w, w3.lo.w), part);
+      part = fma(vec4f(subgroupBroadcast(a, 4u)), vec4f(w0.hi.x, w1.hi.x, w2.hi.x, w3.hi.x), part);
+      part = fma(vec4f(subgroupBroadcast(a, 5u)), vec4f(w0.hi.y, w1.hi.y, w2.hi.y, w3.hi.y), part);
+      part = fma(vec4f(subgroupBroadcast(a, 6u)), vec4f(w0.hi.z, w1.hi.z, w2.hi.z, w3.hi.z), part);
+      part = fma(vec4f(subgroupBroadcast(a, 7u)), vec4f(w0.hi.w, w1.hi.w, w2.hi.w, w3.hi.w), part);
+    }
   }
+  sum = select(part, fma(part, scale, sum), SCALED);
+  if (ROW_SCALED) { sum *= vec4f(row_scale(row0), row_scale(row1), row_scale(row2), row_scale(row3)); }
   // Lanes beyond the eighth repeat the first eight.
   let statistics = statistics_of(select(vec2f(), subgroupAdd(moments) / f32(SUBGROUP / 8u), NORM != 0u));
   for (var i = 0u; i < select(4u, 2u, GATED); i++) {

@@ -8,6 +8,9 @@ const file = (name: string): WgslFile => wgsl(new URL(name, import.meta.url));
 const RANDOM = file("./random.wgsl");
 const PACK = { f32: file("./formats/pack_f32.wgsl"), f16: file("./formats/pack_f16.wgsl"), bf16: file("./formats/pack_bf16.wgsl") } as const;
 
+/** What transformers initialises matrices with. */
+export const RANDOM_SCALE = 0.02;
+
 /** weight ← normal(0, scale²) in its own format; the same seed gives the same numbers. */
 export function randomNormal(recorder: Recorder, weight: Tensor, { seed, scale }: { seed: number; scale: number }): void {
   const words = Math.ceil(byteLength(weight) / 4);

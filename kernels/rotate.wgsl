@@ -35,15 +35,21 @@ fn query_start(row: u32, head: u32) -> u32 { return row * QKV + Q_FIRST + head *
 fn key_start(row: u32, head: u32) -> u32 { return row * QKV + K_FIRST + head * K_STEP; }
 fn value_start(row: u32, head: u32) -> u32 { return row * QKV + V_FIRST + head * V_STEP; }
 
-// Write the keys and values of a row and KV head into the cache, behind what its table holds and the rows of this step before it.
-fn append_row(row: u32, head: u32, table: u32, lane: u32) {
-  let to = kv_entry(table, lengths[table] + row_offset(row));
+// The fours of dimensions that a lane has of an entry: lane, lane + SUBGROUP, …
+const LANE_QUADS = (HEAD_DIM / 4u + SUBGROUP - 1u) / SUBGROUP;
+
+// Write the rotated key and the value of a row and KV head into an entry of the cache. `key` and `value` get what was stored.
+fn append_row(
+  row: u32, head: u32, entry: u32, lane: u32, key: ptr<function, array<vec4f, LANE_QUADS>>, value: ptr<function, array<vec4f, LANE_QUADS>>,
+) {
   let at = key_start(row, head);
-  let v_at = value_start(row, head);
   let position = row_position(row);
   let scale = head_scale(at, lane);
-  for (var unit = lane; unit < HEAD_DIM / 8u; unit += SUBGROUP) {
-    let k = Dims8(rotated4(at, unit * 2u, position, scale, true), rotated4(at, unit * 2u + 1u, position, scale, true));
-    put_entry(to, unit, k, Dims8(plain4(v_at + unit * 8u), plain4(v_at + unit * 8u + 4u)));
+  for (var j = 0u; j < LANE_QUADS; j++) {
+    let quad = min(lane + j * SUBGROUP, HEAD_DIM / 4u - 1u);
+    (*key)[j] = rotated4(at, quad, position, scale, true);
+    (*value)[j] = plain4(value_start(row, head) + quad * 4u);
   }
+  k_put(entry, lane, key);
+  v_put(entry, lane, value);
 }

@@ -7,6 +7,7 @@ import { bf16ToNumber, DTYPE_BYTES, f16ToNumber, numberToBf16, numberToF16, type
 import type { Gpu } from "../engine/gpu.ts";
 import { submit, type Recording } from "../engine/recorder.ts";
 import type { Tensor } from "../engine/tensor.ts";
+import { isFloat } from "./formats.ts";
 import type { LinearOperands, Weight } from "./linear.ts";
 import type { LinearShape } from "./linear_variants.ts";
 import { silu } from "./reference/linear.ts";
@@ -48,6 +49,13 @@ function patternOf(format: FloatDtype, K: number): { bytes: Uint8Array; values: 
 
 interface Made { readonly x: Tensor; readonly y: Tensor; readonly gain: Tensor; readonly weights: readonly Weight[]; readonly pattern: Float64Array; readonly xs: Float32Array; readonly gains: Float32Array }
 
+/** A product with weights in floats. */
+export type TunableShape = LinearShape & { readonly format: FloatDtype };
+
+export function isTunable(shape: LinearShape): shape is TunableShape {
+  return isFloat(shape.format);
+}
+
 /** The operands of one shape. Owns their memory. */
 export class TuningBuffers {
   readonly shape: LinearShape;
@@ -68,7 +76,7 @@ export class TuningBuffers {
     return rows === "many" ? Math.max(16, Math.min(wanted, Math.floor(MOST_OUTPUT / (4 * N * 8)) * 8)) : wanted;
   }
 
-  static async create(gpu: Gpu, shape: LinearShape & { readonly format: FloatDtype }, cacheBytes: number): Promise<TuningBuffers> {
+  static async create(gpu: Gpu, shape: TunableShape, cacheBytes: number): Promise<TuningBuffers> {
     const { N, K, gated, format } = shape;
     const room = TuningBuffers.roomFor(gpu, shape);
     const own: Tensor[] = [];

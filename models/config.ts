@@ -1,7 +1,7 @@
 /**
  * config.json of a checkpoint, in today's spelling or the one of published Pythia and Qwen files, normalised once into one frozen record,
  * so that no other file asks which spelling it was or what transformers assumes when a field is absent. Whatever would change the
- * arithmetic and is not understood (RoPE scaling, sliding windows, quantized weights) is refused, never ignored; all problems of a
+ * arithmetic and is not understood (RoPE scaling, sliding windows, ways to quantize) is refused, never ignored; all problems of a
  * checkpoint's configuration come in one error. `auto_map` is not looked at: no code of a checkpoint is ever run.
  *
  * Meaning of fields and defaults: configuration_{gpt_neox,qwen2,qwen3}.py and modeling_rope_utils.py of Hugging Face transformers 5.18.
@@ -10,6 +10,7 @@ import { dirname, join } from "node:path";
 import { ModelFileError } from "../engine/errors.ts";
 import { flag, integer, isObject, number, oneOf, readJson, show } from "./config_fields.ts";
 import type { Json, Note } from "./config_fields.ts";
+import { readCheckpointQuantization, type CheckpointQuantization } from "./quantization_config.ts";
 
 export interface ModelConfig {
   readonly architecture: Architecture;
@@ -45,6 +46,8 @@ export interface ModelConfig {
   readonly eosTokenIds: readonly number[];
   /** `model_type` of the file, or what its `architectures` imply. */
   readonly modelType: string;
+  /** How the weights are stored that are not in floats; null where all are. */
+  readonly quantization: CheckpointQuantization | null;
 }
 
 export type Architecture = keyof typeof CLASSES;
@@ -123,12 +126,13 @@ export function parseConfig(raw: unknown, file: string, generationConfig?: unkno
     bosTokenId: tokenIds("bos_token_id")[0] ?? null,
     eosTokenIds: Object.freeze(tokenIds("eos_token_id")),
     modelType: architecture,
+    quantization: readCheckpointQuantization(raw["quantization_config"], note),
   };
   if (problems.length > 0) throw refuse();
   return Object.freeze(config);
 }
 
-type Shape = Omit<ModelConfig, "architecture" | "tieEmbeddings" | "dtype" | "bosTokenId" | "eosTokenIds" | "modelType">;
+type Shape = Omit<ModelConfig, "architecture" | "tieEmbeddings" | "dtype" | "bosTokenId" | "eosTokenIds" | "modelType" | "quantization">;
 
 function readNeox(json: Json, note: Note): Shape {
   const sizes = readSizes(json, note);
@@ -241,11 +245,6 @@ function plainRope(name: string, rope: unknown, note: Note): Json {
 }
 
 function refuseUnsupported(json: Json, layers: number, note: Note): void {
-  const quantization = json.quantization_config;
-  if (quantization != null) {
-    const method = isObject(quantization) ? quantization.quant_method ?? quantization : quantization;
-    note("quantization_config", "none (quantized checkpoints are not yet supported by this loader; take the original one)", method);
-  }
   if (flag(json, "use_mrope", note)) note("use_mrope", "false (multimodal RoPE is not supported)", true);
   refuseSlidingWindow(json, layers, note);
 }

@@ -2,7 +2,9 @@
 
 import { UsageError } from "../engine/errors.ts";
 import { nearest } from "../engine/nearest.ts";
+import { WEIGHT_FORMATS } from "../kernels/formats.ts";
 import { MAX_LOGPROBS } from "../kernels/logprobs.ts";
+import { KV_FORMATS } from "../kernels/kv_formats.ts";
 import type { GenerateOptions, LoadOptions } from "./options.ts";
 
 type Check = (value: unknown) => string | null;
@@ -19,6 +21,16 @@ const layout: Check = (value) => {
   if (name === "contiguous" && (reserve === "max" || reserve === "exact") && blockSize === undefined) return null;
   return name === "paged" && Number.isSafeInteger(blockSize) && (blockSize as number) >= 1 && reserve === undefined ? null
     : `{ name: "paged", blockSize: 1 or more } or { name: "contiguous", reserve: "max" or "exact" }`;
+};
+
+/** One format, alone or with its group, or one for keys and one for values. Whether a group fits, the model says. */
+const cacheFormat: Check = (value) => {
+  const hasOnly = (each: unknown, ...names: string[]): each is Record<string, unknown> =>
+    each !== null && typeof each === "object" && Object.keys(each).length === names.length && names.every((name) => Object.hasOwn(each, name));
+  const isFormat = (each: unknown): boolean => (KV_FORMATS as readonly unknown[]).includes(each)
+    || (hasOnly(each, "format", "group") && (each.format === "int8" || each.format === "int4") && whole(1)(each.group) === null);
+  return isFormat(value) || (hasOnly(value, "k", "v") && isFormat(value.k) && isFormat(value.v)) ? null
+    : `one of ${KV_FORMATS.join(", ")}, { format: "int8" or "int4", group: dimensions that share a scale }, or { k, v } with one each`;
 };
 
 const tuning: Check = (value) => {
@@ -41,7 +53,8 @@ const GENERATE: Readonly<Record<keyof GenerateOptions, Check>> = {
   seed: whole(0, 0xffff_ffff), stop: texts, ignoreEos: isA("boolean"), signal: (value) => value instanceof AbortSignal ? null : "an AbortSignal",
 };
 const LOAD: Readonly<Record<keyof LoadOptions, Check>> = {
-  weights: oneOf("auto", "f32", "f16", "bf16"), kv: oneOf("f32", "f16", "bf16"), kvLayout: layout, prefixCache: isA("boolean"), kvMemory: whole(1), maxModelLen: whole(2),
+  weights: oneOf("auto", ...WEIGHT_FORMATS),
+  quantizationConfig: (value) => value !== null && typeof value === "object" && !Array.isArray(value) ? null : "an object of BitsAndBytesConfig's keys", kv: cacheFormat, kvLayout: layout, prefixCache: isA("boolean"), kvMemory: whole(1), maxModelLen: whole(2),
   maxSequences: whole(1, 1024), prefillChunk: whole(1, 65_535), adapter: (value) => typeof value === "string" || Number.isSafeInteger(value) ? null : "a name or an index",
   seed: whole(0, 0xffff_ffff), revision: isA("string"), tune: tuning, onProgress: isA("function"),
 };

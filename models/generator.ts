@@ -10,9 +10,10 @@ import type { BatchRow } from "../kernels/batch.ts";
 import { NO_TOKEN, packBias, packCounts } from "../kernels/sample.ts";
 import type { KvCache } from "./kv_cache.ts";
 import type { Request } from "./request.ts";
-import { MAX_IN_FLIGHT, type Runner, type Sampled, type SamplingFeatures } from "./runner.ts";
+import type { Runner, Sampled, SamplingFeatures } from "./runner.ts";
 import { Scheduler, type DecodePlan, type MixedPlan, type Outcome, type SchedulerOptions } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";
+import { MAX_IN_FLIGHT } from "./sizes.ts";
 
 export interface GeneratorOptions extends Omit<SchedulerOptions, "tables"> { readonly vocabSize: number }
 

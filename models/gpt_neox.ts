@@ -14,7 +14,7 @@ import type { QkvLayout } from "../kernels/attention.ts";
 import { foldLayerNorms, linear, SPLIT_STEP, type NormedProduct, type Weight } from "../kernels/linear.ts";
 import { norm } from "../kernels/norm.ts";
 import type { ModelConfig } from "./config.ts";
-import { attend, type Model, type Step } from "./step.ts";
+import { attend, type Model, type ModelShape, type Step } from "./step.ts";
 import { loadWeights, type Declaration, type Loaded, type LoadWeightsOptions, type WeightSource } from "./weights.ts";
 
 interface Product { readonly weight: Weight; readonly bias: Tensor | undefined }
@@ -29,14 +29,14 @@ function sharesCalls({ parallelResidual, hiddenSize }: ModelConfig): boolean {
   return parallelResidual && 3 * hiddenSize % SPLIT_STEP === 0;
 }
 
-function declare(w: Declaration, c: ModelConfig) {
+export function declareGptNeox(w: Declaration, c: ModelConfig) {
   const { hiddenSize: C, vocabSize: V } = c;
-  const embedIn = w.matrix("gpt_neox.embed_in.weight", [V, C]);
+  const embedIn = w.table("gpt_neox.embed_in.weight", [V, C]);
   return {
     embedIn, // [V, C]
     layers: Array.from({ length: c.layers }, (_, i) => (sharesCalls(c) ? declareShared(w, c, i) : declareApart(w, c, i))),
     finalLayerNorm: { weight: w.vector("gpt_neox.final_layer_norm.weight", C), bias: w.vector("gpt_neox.final_layer_norm.bias", C) },
-    embedOut: c.tieEmbeddings ? embedIn : w.matrix("embed_out.weight", [V, C]),
+    embedOut: c.tieEmbeddings ? embedIn : w.table("embed_out.weight", [V, C]),
   };
 }
 
@@ -86,33 +86,46 @@ async function fold(gpu: Gpu, w: Declared, { hiddenSize: C, intermediateSize: I,
   if (!w.shared) {
     return {
       parallel: false, out: w.out, down: w.down,
-      qkv: await foldLayerNorms(gpu, w.qkv, w.norm.gain, eps, [{ rows: 3 * C, ...w.norm, bias: w.qkvBias }]),
-      up: await foldLayerNorms(gpu, w.up, w.postNorm.gain, eps, [{ rows: I, ...w.postNorm, bias: w.upBias }]),
+      qkv: await foldLayerNorms(gpu, w.qkv, { gain: w.norm.gain, bias: w.norm.normBias, eps }, [{ rows: 3 * C, ...w.norm, bias: w.qkvBias }]),
+      up: await foldLayerNorms(gpu, w.up, { gain: w.postNorm.gain, bias: w.postNorm.normBias, eps }, [{ rows: I, ...w.postNorm, bias: w.upBias }]),
     };
   }
   const half = (tensor: Tensor, which: 0 | 1): Tensor => ({ ...tensor, offset: tensor.offset + which * C * 4, shape: [C] });
   const section = (which: 0 | 1) => ({ gain: half(w.gain, which), normBias: half(w.normBias, which) });
   return {
     parallel: true, outDown: { weight: w.outDown, bias: w.outDownBias },
-    qkvUp: await foldLayerNorms(gpu, w.qkvUp, reshape(w.gain, [2, C]), eps, [
+    qkvUp: await foldLayerNorms(gpu, w.qkvUp, { gain: reshape(w.gain, [2, C]), bias: reshape(w.normBias, [2, C]), eps }, [
       { rows: 3 * C, ...section(0), bias: w.qkvBias }, { rows: I, ...section(1), bias: w.upBias },
     ]),
   };
 }
 
+export function shapeOfGptNeox(config: ModelConfig): ModelShape {
+  const { hiddenSize: C, intermediateSize: I, headDim: D } = config;
+  const shared = sharesCalls(config);
+  return {
+    qkv: { width: 3 * C, q: { first: 0, step: 3 * D }, k: { first: D, step: 3 * D }, v: { first: 2 * D, step: 3 * D } },
+    attendedColumns: shared ? C + I : C, // a and h side by side, to be one product's input
+    innerColumns: shared ? 0 : I,
+  };
+}
+
+/** For each product of a layer that norms are folded into: the rows that read each of its norms. */
+export function foldsOfGptNeox(config: ModelConfig): readonly (readonly number[])[] {
+  const { hiddenSize: C, intermediateSize: I } = config;
+  return sharesCalls(config) ? [[3 * C, I]] : [[3 * C], [I]];
+}
+
 export async function loadGptNeox(gpu: Gpu, config: ModelConfig, source: WeightSource, options: Omit<LoadWeightsOptions, "mayIgnore">): Promise<Model> {
-  const weights = await loadWeights(gpu, source, (w) => declare(w, config), {
+  const weights = await loadWeights(gpu, source, (w) => declareGptNeox(w, config), {
     ...options, mayIgnore: config.tieEmbeddings ? ["embed_out.weight"] : [],
   });
   const layers: Layer[] = [];
   for (const layer of weights.layers) layers.push(await fold(gpu, layer, config));
-  const { hiddenSize: C, intermediateSize: I, headDim: D, normEps: eps } = config;
-  const qkv: QkvLayout = { width: 3 * C, q: { first: 0, step: 3 * D }, k: { first: D, step: 3 * D }, v: { first: 2 * D, step: 3 * D } };
-  const shared = sharesCalls(config);
+  const { normEps: eps } = config;
+  const shape = shapeOfGptNeox(config), { qkv } = shape;
   return {
-    config, qkv, embedding: weights.embedIn, head: weights.embedOut,
-    attendedColumns: shared ? C + I : C, // a and h side by side, to be one product's input
-    innerColumns: shared ? 0 : I,
+    config, ...shape, embedding: weights.embedIn, head: weights.embedOut,
     layers: (recorder, step) => {
       layers.forEach((layer, i) => {
         if (layer.parallel) parallelLayer(recorder, layer, config, qkv, i, step);
@@ -127,25 +140,25 @@ export async function loadGptNeox(gpu: Gpu, config: ModelConfig, source: WeightS
 
 /** x + attention(norm₁ x) + mlp(norm₂ x) */
 function parallelLayer(recorder: Recorder, w: Layer & { parallel: true }, c: ModelConfig, layout: QkvLayout, index: number, step: Step): void {
-  const { rows, activations: { x, qkv, attended } } = step;
+  const { rows, activations: { x, qkv, attended, scratch } } = step;
   const { hiddenSize: C } = c;
   const second = { from: 3 * C, y: attended, first: C };
-  linear(recorder, { x, ...w.qkvUp, y: qkv, second }, { rows, activation: activationOf(c), activationFrom: 3 * C });
+  linear(recorder, { x, ...w.qkvUp, y: qkv, second, scratch }, { rows, activation: activationOf(c), activationFrom: 3 * C });
   attend(recorder, step, c, layout, index);
-  linear(recorder, { x: attended, ...w.outDown, y: x }, { rows, residual: true });
+  linear(recorder, { x: attended, ...w.outDown, y: x, scratch }, { rows, residual: true });
 }
 
 /** x + attention(norm₁ x), then mlp(norm₂ …) of that; or of the same x, when the residual is parallel. */
 function sequentialLayer(recorder: Recorder, w: Layer & { parallel: false }, c: ModelConfig, layout: QkvLayout, index: number, step: Step): void {
-  const { rows, activations: { x, qkv, attended, inner } } = step;
-  const feedForward = (): void => { linear(recorder, { x, ...w.up, y: inner }, { rows, activation: activationOf(c) }); };
+  const { rows, activations: { x, qkv, attended, inner, scratch } } = step;
+  const feedForward = (): void => { linear(recorder, { x, ...w.up, y: inner, scratch }, { rows, activation: activationOf(c) }); };
 
-  linear(recorder, { x, ...w.qkv, y: qkv }, { rows });
+  linear(recorder, { x, ...w.qkv, y: qkv, scratch }, { rows });
   if (c.parallelResidual) feedForward();
   attend(recorder, step, c, layout, index);
-  linear(recorder, { x: attended, ...w.out, y: x }, { rows, residual: true });
+  linear(recorder, { x: attended, ...w.out, y: x, scratch }, { rows, residual: true });
   if (!c.parallelResidual) feedForward();
-  linear(recorder, { x: inner, ...w.down, y: x }, { rows, residual: true });
+  linear(recorder, { x: inner, ...w.down, y: x, scratch }, { rows, residual: true });
 }
 
 function activationOf({ activation }: ModelConfig): "gelu" | "gelu_tanh" {

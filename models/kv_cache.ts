@@ -4,7 +4,6 @@
  * `append` (kernels/attention.ts writes a forward's keys and values), `view` (what attention reads), `keep` and `truncate`.
  */
 
-import { DTYPE_BYTES } from "../engine/dtype.ts";
 import { OutOfMemoryError, UsageError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { Recorder, submit } from "../engine/recorder.ts";
@@ -14,55 +13,35 @@ import { BlockPool } from "./blocks.ts";
 import { BlockTables, type Gather } from "./block_tables.ts";
 import type { CacheTables } from "./cache_tables.ts";
 import { ContiguousTables } from "./contiguous_tables.ts";
-import type { KvFormat, KvLayout } from "./options.ts";
+import { planCache, type BufferShape, type KvCacheOptions } from "./sizes.ts";
 
-export interface KvCacheOptions {
-  readonly layers: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
-  readonly format: KvFormat;
-  readonly layout: KvLayout;
-  /** Sequences that may hold cache at the same time. */
-  readonly slots: number;
-  /** Longest sequence in tokens. */
-  readonly maxModelLen: number;
-  /** Bytes for keys and values together; null: enough for `sequences` of maxModelLen each, at most 1 GiB. */
-  readonly memory: number | null;
-  readonly sequences: number;
-}
-
-const DEFAULT_MEMORY = 1 << 30;
+export type { KvCacheOptions } from "./sizes.ts";
 
 export class KvCache {
   readonly tables: CacheTables;
   readonly view: KvView;
   readonly #gpu: Gpu;
-  readonly #headDim: number;
 
-  /** Throws OutOfMemoryError when `memory` does not hold a single token, or more than the adapter can bind. */
+  /** Throws UsageError for a format that does not fit headDim, and OutOfMemoryError when `memory` does not hold a single token, or more than the adapter can bind. */
   static async create(gpu: Gpu, options: KvCacheOptions): Promise<KvCache> {
-    const { layers, kvHeads, headDim, format, layout, slots, maxModelLen } = options;
-    const blockSize = layout.name === "paged" ? layout.blockSize : 1;
-    const tableBlocks = layout.name === "paged" ? Math.ceil(maxModelLen / blockSize) : 1;
-    const blocks = blockCount(gpu, options, blockSize);
-    const pool = (name: string): Promise<Tensor> => gpu.tensor("kv", [blocks * blockSize, headDim], format, name);
-    const layerNumbers = await gpu.tensor("kv", [layers, 64], "u32", "layer numbers");
+    const { layers, kvHeads, layout, slots, maxModelLen } = options;
+    const { blocks, blockSize, tableBlocks, encodings, buffers, problems } = planCache(gpu.maxBinding, options);
+    if (problems[0] !== undefined) throw new OutOfMemoryError(problems[0]);
+    const make = ({ category, shape, dtype, label }: BufferShape): Promise<Tensor> => gpu.tensor(category, shape, dtype, label);
+    const layerNumbers = await make(buffers.layerNumbers);
     gpu.upload(layerNumbers.buffer, 0, new Uint32Array(layers * 64).map((_, i) => Math.floor(i / 64)));
     const sizes = { slots, layers, kvHeads };
     const tables = layout.name === "paged"
       ? new BlockTables({ ...sizes, pool: new BlockPool(blocks), blockSize, maxBlocksPerTable: tableBlocks })
       : new ContiguousTables({ ...sizes, entries: blocks, reserve: layout.reserve, maxTokens: maxModelLen });
-    return new KvCache(gpu, headDim, tables, {
-      format, layout: layout.name, blockSize, tableBlocks, layers, kvHeads, layerNumbers,
-      kPool: await pool("keys"), vPool: await pool("values"),
-      tables: await gpu.tensor("kv", [slots, layers, kvHeads, tableBlocks], "u32", "block tables"),
-      lengths: await gpu.tensor("kv", [slots, layers, kvHeads], "u32", "cache lengths"),
+    return new KvCache(gpu, tables, {
+      ...encodings, layout: layout.name, blockSize, tableBlocks, layers, kvHeads, layerNumbers,
+      kPool: await make(buffers.keys), vPool: await make(buffers.values), tables: await make(buffers.tables), lengths: await make(buffers.lengths),
     });
   }
 
-  private constructor(gpu: Gpu, headDim: number, tables: CacheTables, view: KvView) {
+  private constructor(gpu: Gpu, tables: CacheTables, view: KvView) {
     this.#gpu = gpu;
-    this.#headDim = headDim;
     this.tables = tables;
     this.view = view;
   }
@@ -114,7 +93,7 @@ export class KvCache {
     try {
       this.#gpu.upload(tensor.buffer, 0, pairs);
       const recorder = new Recorder(this.#gpu);
-      gather(recorder, { moves: tensor, view: this.view, headDim: this.#headDim });
+      gather(recorder, { moves: tensor, view: this.view });
       submit(this.#gpu, await recorder.finish("copy entries"), { rows: 0, tiles: 0 });
       await this.#gpu.sync();
     } finally {
@@ -125,30 +104,4 @@ export class KvCache {
   close(): void {
     for (const { buffer } of [this.view.kPool, this.view.vPool, this.view.tables, this.view.lengths, this.view.layerNumbers]) this.#gpu.destroyBuffer(buffer);
   }
-}
-
-/** Blocks of the pool; of a contiguous cache, entries. */
-function blockCount(gpu: Gpu, { layers, kvHeads, headDim, format, layout, maxModelLen, memory, sequences }: KvCacheOptions, blockSize: number): number {
-  const blockBytes = blockSize * headDim * DTYPE_BYTES[format];
-  const perSequence = layers * kvHeads * Math.ceil(maxModelLen / blockSize);
-  const bindable = Math.floor(gpu.maxBinding / blockBytes);
-  const wanted = memory === null
-    ? Math.min(sequences * perSequence, Math.max(perSequence, Math.floor(DEFAULT_MEMORY / (2 * blockBytes))))
-    : Math.floor(memory / (2 * blockBytes));
-  const blocks = memory === null ? Math.min(wanted, bindable) : wanted;
-  const least = layout.name === "contiguous" && layout.reserve === "max" ? perSequence : layers * kvHeads;
-  if (blocks < least) {
-    const unit = least === perSequence ? `a stretch of ${maxModelLen} tokens` : blockSize === 1 ? "one token" : `one block of ${blockSize} tokens`;
-    throw new OutOfMemoryError(
-      `the KV cache needs at least ${least * 2 * blockBytes} bytes (${unit} for each of ${layers} layers and ` +
-      `${kvHeads} KV heads), but ${memory ?? gpu.maxBinding} are allowed: raise kvMemory${least === perSequence ? " or lower maxModelLen" : ""}`,
-    );
-  }
-  if (blocks > bindable) {
-    throw new OutOfMemoryError(
-      `a KV cache of ${memory} bytes does not fit this adapter, which binds at most ${gpu.maxBinding} bytes each of keys and values: ` +
-      `lower kvMemory to ${2 * bindable * blockBytes} or less`,
-    );
-  }
-  return Math.min(blocks, layout.name === "contiguous" ? sequences * perSequence : blocks);
 }

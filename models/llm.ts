@@ -21,13 +21,19 @@ import { checkLoadOptions, completeGenerateOptions } from "./generate_options.ts
 import { Generator } from "./generator.ts";
 import { KvCache } from "./kv_cache.ts";
 import { loadModel } from "./model.ts";
-import type { GenerateOptions, GenerateResult, LoadOptions, MemoryReport } from "./options.ts";
+import type {
+  DivergenceResult, GenerateOptions, GenerateResult, LoadOptions, MemoryReport, PerplexityOptions, PerplexityResult,
+} from "./options.ts";
+import { checkAborted, checkSameVocabulary, completePerplexityOptions, divergenceOf, perplexityOf, textPerplexityOf, windowsOf } from "./perplexity.ts";
 import { PrefixCache, type PrefixStats } from "./prefix_cache.ts";
 import { presetConfig } from "./presets.ts";
+import { quantizedSource } from "./quantized_source.ts";
 import { Request } from "./request.ts";
-import { Runner } from "./runner.ts";
+import { Runner, type Outliers } from "./runner.ts";
+import { compareWindows, readAllLogits, scoreWindows, type Place } from "./scoring.ts";
+import { sizesOf, type LoadSizes } from "./sizes.ts";
 import type { Model } from "./step.ts";
-import type { WeightSource } from "./weights.ts";
+import type { HeldWeights, WeightSource } from "./weights.ts";
 
 export interface ModelSource {
   readonly id: string;
@@ -65,13 +71,10 @@ const NO_PREFIX_CACHE: PrefixStats = { queriedTokens: 0, hitTokens: 0, cachedBlo
 
 /** More than the last-level cache of any GPU of today has per die. */
 const TUNING_CACHE_BYTES = 64 << 20;
-const DEFAULT_MAX_MODEL_LEN = 4096;
-const DEFAULT_MAX_SEQUENCES = 16;
-const DEFAULT_PREFILL_CHUNK = 256;
 
 interface Parts {
   gpu: Gpu; model: Model; cache: KvCache; prefix: PrefixCache | null; runner: Runner; generator: Generator; tokenizer: Tokenizer;
-  source: ModelSource; maxModelLen: number; notes: readonly string[]; loadTimings: { weightsMs: number; pipelinesMs: number };
+  source: ModelSource; held: readonly HeldWeights[]; maxModelLen: number; notes: readonly string[]; loadTimings: { weightsMs: number; pipelinesMs: number };
 }
 
 export class LLM {
@@ -84,11 +87,14 @@ export class LLM {
   /** What a user should know about the files that were chosen. */
   readonly notes: readonly string[];
   readonly #gpu: Gpu;
+  readonly #held: readonly HeldWeights[];
   readonly #cache: KvCache;
   readonly #prefix: PrefixCache | null;
   readonly #runner: Runner;
   readonly #generator: Generator;
   #requests = 0;
+  static #loaded = 0;
+  readonly #serial = LLM.#loaded++;
   #closed: Promise<void> | null = null;
   /** The device does one thing at a time: the loop of generation, or a pass for logits. */
   #lock: Promise<unknown> = Promise.resolve();
@@ -105,10 +111,7 @@ export class LLM {
       ...(onProgress && { onProgress: ({ label, loaded, total }) => { onProgress({ stage: "download", label, loaded, total }); } }),
     });
     const config = resolved.kind === "folder" ? await readConfig(resolved.folder) : parseConfig(presetConfig(resolved.name), resolved.id);
-    const maxModelLen = options.maxModelLen ?? Math.min(config.maxPositions, DEFAULT_MAX_MODEL_LEN);
-    if (maxModelLen > config.maxPositions) {
-      throw new ContextLengthError(`maxModelLen is ${maxModelLen}, but ${model} was made for at most ${config.maxPositions} positions`);
-    }
+    const sizes = sizesOf(config, options, model);
     const tokenizer = await tokenizerOf(resolved, config);
     if (tokenizer.vocabSize > config.vocabSize) {
       throw new UsageError(`${model}: the tokenizer has ${tokenizer.vocabSize} ids, but the model's vocab_size is ${config.vocabSize}`);
@@ -117,7 +120,7 @@ export class LLM {
     try {
       const gpu = await Gpu.open(options.adapter === undefined ? {} : { adapter: options.adapter });
       try {
-        return new LLM(await build(gpu, resolved, config, checkpoint, tokenizer, maxModelLen, options));
+        return new LLM(await build(gpu, resolved, config, checkpoint, tokenizer, sizes, options));
       } catch (error) {
         gpu.close();
         throw error;
@@ -135,6 +138,7 @@ export class LLM {
     this.loadTimings = parts.loadTimings;
     this.notes = parts.notes;
     this.#gpu = parts.gpu;
+    this.#held = parts.held;
     this.#cache = parts.cache;
     this.#prefix = parts.prefix;
     this.#runner = parts.runner;
@@ -186,33 +190,53 @@ export class LLM {
     if (ids.length === 0) throw new UsageError("logits: no token ids were given");
     if (ids.length > this.maxModelLen) throw new ContextLengthError(`logits: ${ids.length} tokens are more than maxModelLen (${this.maxModelLen})`);
     const out = new Float32Array(ids.length * this.config.vocabSize);
-    await this.#exclusively(() => this.#forwardAll(ids, out));
+    await this.#exclusively(() => readAllLogits(this.#place, ids, out));
     return out;
   }
 
-  async #forwardAll(ids: readonly number[], out: Float32Array): Promise<void> {
-    const { tables } = this.#cache;
-    const slot = tables.open(ids.length);
-    if (slot === null || !tables.reserve(slot, ids.length)) {
-      if (slot !== null) tables.close(slot);
-      throw new ContextLengthError(`logits: ${ids.length} tokens do not fit the KV cache: raise kvMemory`);
-    }
-    try {
-      for (let start = 0; start < ids.length; start += this.#runner.rows) {
-        const chunk = ids.slice(start, start + this.#runner.rows);
-        await this.#cache.sync();
-        this.#runner.writeBatch("prefill", chunk.map((id, i) => ({ id, position: start + i, sequence: slot, offset: i })), [], []);
-        await this.#runner.forward(chunk.length);
-        for (let first = 0; first < chunk.length; first += this.#runner.samples) {
-          const rows = Array.from({ length: Math.min(this.#runner.samples, chunk.length - first) }, (_, i) => first + i);
-          this.#runner.writeSamples(rows);
-          out.set(await this.#runner.readLogits(rows.length), (start + first) * this.config.vocabSize);
-        }
-        tables.advance(slot, chunk.length);
-      }
-    } finally {
-      tables.close(slot);
-    }
+  /**
+   * How well the model predicts a text, given as text or as token ids, by one of the protocols of models/perplexity.ts: through the kernels,
+   * formats and cache of generation. Logits stay on the GPU. Nothing else runs meanwhile. Throws UsageError, ContextLengthError,
+   * NonFiniteLogitsError naming the token, or AbortedError.
+   */
+  async perplexity(text: string | readonly number[], options: PerplexityOptions = {}): Promise<PerplexityResult> {
+    const { ids, tokens, windows, complete } = await this.#windowsFor("perplexity", text, options);
+    const scores = await this.#exclusively(() => scoreWindows("perplexity", this.#place, tokens, windows, complete));
+    const result = perplexityOf(scores, complete);
+    if (typeof text !== "string" || complete.prefixToken === null) return result;
+    const whole = result.tokens === ids.length;
+    return { ...result, text: textPerplexityOf(result.nlls, whole ? text : await this.tokenizer.decode(ids.slice(0, result.tokens))) };
+  }
+
+  /**
+   * How far this model's predictions are from those of `base`, which reads the same windows at the same time: in any format, on any device,
+   * with the same vocabulary. Neither does anything else meanwhile.
+   */
+  async divergence(base: LLM, text: string | readonly number[], options: PerplexityOptions = {}): Promise<DivergenceResult> {
+    if (!(base instanceof LLM) || base === this) throw new UsageError("divergence: base must be another LLM: load the model a second time");
+    base.#open();
+    await checkSameVocabulary("divergence", this, base);
+    completePerplexityOptions("divergence (base model)", options, base.config, base.maxModelLen);
+    const { tokens, windows, complete } = await this.#windowsFor("divergence", text, options);
+    // Always in the same order, or two measurements could wait for each other.
+    const [first, second] = this.#serial < base.#serial ? [this, base] : [base, this];
+    return divergenceOf(await first.#exclusively(() => second.#exclusively(() => compareWindows("divergence", this.#place, base.#place, tokens, windows, complete))), complete);
+  }
+
+  async #windowsFor(call: string, text: string | readonly number[], options: PerplexityOptions) {
+    this.#open();
+    const complete = completePerplexityOptions(call, options, this.config, this.maxModelLen);
+    checkAborted(call, complete.signal);
+    const ids = typeof text === "string" ? await this.tokenizer.encode(text) : [...text];
+    this.#open();
+    if (ids.length === 0) throw new UsageError(`${call}: ${typeof text === "string" ? "the text is empty" : "no token ids were given"}`);
+    this.#checkIds(ids, call);
+    const { prefixToken } = complete;
+    return { ids, complete, windows: windowsOf(call, ids.length, complete), tokens: prefixToken === null ? ids : [prefixToken, ...ids] };
+  }
+
+  get #place(): Place {
+    return { gpu: this.#gpu, cache: this.#cache, runner: this.#runner };
   }
 
   /** Bytes of GPU memory by category; all zero after close(). */
@@ -223,6 +247,22 @@ export class LLM {
   /** Count peaks of memory from now on. */
   resetPeak(): void {
     this.#gpu.ledger.resetPeak();
+  }
+
+  /** What the matrices are held in, by number format; vectors are left out. */
+  weightFormats(): readonly HeldWeights[] {
+    const byFormat = new Map<string, HeldWeights>();
+    for (const { format, matrices, weights, bytes } of this.#held) {
+      const sum = byFormat.get(format) ?? { matrices: 0, weights: 0, bytes: 0 };
+      byFormat.set(format, { format, matrices: sum.matrices + matrices, weights: sum.weights + weights, bytes: sum.bytes + bytes });
+    }
+    return [...byFormat.values()];
+  }
+
+  /** Activations that LLM.int8() multiplied as they were, and the columns that had any; null where it is not used. */
+  outliers(): Promise<Outliers | null> {
+    this.#open();
+    return this.#exclusively(() => this.#runner.outliers());
   }
 
   cacheStats(): CacheStats {
@@ -302,31 +342,29 @@ async function tokenizerOf(resolved: ResolvedModel, config: ModelConfig): Promis
 
 /** Everything that lives on the GPU, in the order it is needed. */
 async function build(
-  gpu: Gpu, resolved: ResolvedModel, config: ModelConfig, checkpoint: Checkpoint | null, tokenizer: Tokenizer, maxModelLen: number, options: LoadOptions,
+  gpu: Gpu, resolved: ResolvedModel, config: ModelConfig, checkpoint: Checkpoint | null, tokenizer: Tokenizer, sizes: LoadSizes, options: LoadOptions,
 ): Promise<Parts> {
   const { onProgress } = options;
   const started = performance.now();
   const tuning = gpu.adapter.software || process.env["DAWNLM_TUNING"] === "off" ? { note: null } : await loadTuning(gpu);
   const seed = options.seed ?? 0;
+  const stored = checkpoint !== null && config.quantization !== null
+    ? await quantizedSource(checkpoint, config.quantization.stored, sizes.weights.defaultFormat) : null;
   const source: WeightSource = checkpoint === null ? { kind: "random", seed } : {
-    kind: "checkpoint", name: checkpoint.folder, tensors: checkpoint.tensors, pieces: (name) => checkpoint.pieces(name),
+    kind: "checkpoint", name: checkpoint.folder, tensors: checkpoint.tensors, pieces: (name) => checkpoint.pieces(name), ...stored,
   };
+  const held: HeldWeights[] = [];
   const model = await loadModel(gpu, config, source, {
-    format: options.weights ?? "auto", defaultFormat: config.dtype ?? "f16",
+    onHeld: (weights) => { held.push(weights); },
+    ...sizes.weights,
     ...(onProgress && { onProgress: (label, loaded, total) => { onProgress({ stage: "weights", label, loaded, total }); } }),
   });
   const weightsMs = performance.now() - started;
 
-  const maxSequences = options.maxSequences ?? DEFAULT_MAX_SEQUENCES;
-  const prefillChunk = options.prefillChunk ?? DEFAULT_PREFILL_CHUNK;
-  const layout = options.kvLayout ?? { name: "paged", blockSize: 16 };
-  const cache = await KvCache.create(gpu, {
-    layers: config.layers, kvHeads: config.kvHeads, headDim: config.headDim, format: options.kv ?? "f16", layout, slots: maxSequences,
-    maxModelLen, memory: options.kvMemory ?? null, sequences: layout.name === "contiguous" ? maxSequences : Math.min(8, maxSequences),
-  });
+  const { maxModelLen, maxSequences, prefillChunk } = sizes;
+  const cache = await KvCache.create(gpu, sizes.cache);
   const prefix = options.prefixCache !== false && cache.tables instanceof BlockTables ? new PrefixCache(cache.tables.pool, cache.tables.blockSize) : null;
-  // A step may read one prompt token beside every decoding sequence, however small the chunks are.
-  const runner = await Runner.create(gpu, model, cache, { rows: Math.max(prefillChunk, maxSequences + 1), samples: maxSequences, maxModelLen });
+  const runner = await Runner.create(gpu, model, cache, sizes.runner);
   onProgress?.({ stage: "pipelines", label: "pipelines", loaded: 0, total: 1 });
   await runner.prepare();
   if (options.tune !== undefined) {
@@ -344,7 +382,7 @@ async function build(
     ? createHash("sha256").update(JSON.stringify([resolved.id, config, seed])).digest("hex")
     : await checkpoint.fingerprint();
   return {
-    gpu, model, cache, prefix, runner, tokenizer, maxModelLen, notes: [...checkpoint?.notes ?? [], ...(tuning.note === null ? [] : [tuning.note])],
+    gpu, model, held, cache, prefix, runner, tokenizer, maxModelLen, notes: [...sizes.notes, ...checkpoint?.notes ?? [], ...(tuning.note === null ? [] : [tuning.note])],
     generator: new Generator(gpu, cache, runner, { prefix, maxSequences, prefillChunk, maxModelLen, vocabSize: config.vocabSize }),
     source: { id: resolved.id, revision: resolved.kind === "folder" ? resolved.revision : null, random: resolved.kind === "random", fingerprint },
     loadTimings: { weightsMs, pipelinesMs: performance.now() - started - weightsMs },

@@ -3,10 +3,12 @@
  * Bench and the command line build these records; models/llm.ts consumes them.
  */
 
+import type { WeightFormat } from "../kernels/formats.ts";
+import type { KvChoice } from "../kernels/kv_formats.ts";
 import type { TuneReport } from "../kernels/tune.ts";
 
-export type WeightFormat = "f32" | "f16" | "bf16";
-export type KvFormat = "f32" | "f16" | "bf16";
+export type { WeightFormat } from "../kernels/formats.ts";
+export type { KvChoice, KvFormat, KvNumbers } from "../kernels/kv_formats.ts";
 
 /**
  * Where keys and values live. `paged`: blocks of `blockSize` tokens on demand, found through a table. `contiguous`: one stretch per
@@ -17,8 +19,16 @@ export type KvLayout = { readonly name: "paged"; readonly blockSize: number } | 
 export interface LoadOptions {
   /** `auto` keeps the format the checkpoint stores. */
   weights?: "auto" | WeightFormat;
-  /** Number format of the KV cache. Default f16. */
-  kv?: KvFormat;
+  /**
+   * The same in the keys of transformers' BitsAndBytesConfig (`load_in_8bit`, `load_in_4bit`, `bnb_4bit_quant_type`, …), instead of
+   * `weights`. A key that would have no effect is refused.
+   */
+  quantizationConfig?: Readonly<Record<string, unknown>>;
+  /**
+   * Number format of the KV cache: a name, `{ format: "int4", group: 16 }` where int8 and int4 shall share a scale among fewer or more
+   * dimensions than the largest of 32, 16 and 8 that divides head_dim, or `{ k, v }` with one for keys and one for values. Default f16.
+   */
+  kv?: KvChoice;
   /** Default paged with blocks of 16 tokens. */
   kvLayout?: KvLayout;
   /** Keep full blocks of earlier prompts and texts while there is room, and start new requests behind what they share. Default: true when paged. */
@@ -120,6 +130,72 @@ export interface GenerateStats {
   readonly preemptions: number;
   /** Prompt tokens whose keys and values came out of the prefix cache. */
   readonly cachedTokens: number;
+}
+
+/** Named as the tools that made them known (models/perplexity.ts has the definitions); `strided` is Hugging Face's. */
+export type PerplexityProtocol = "strided" | "llama.cpp" | "lm-eval-rolling" | "decode";
+
+export interface PerplexityOptions {
+  /** Default strided. */
+  protocol?: PerplexityProtocol;
+  /** Tokens of a window, the most a token is predicted from and one. Default 512, or maxModelLen where that is less. */
+  context?: number;
+  /** Only of `strided`: tokens from window to window. Default context: windows that do not overlap. */
+  stride?: number;
+  /** Only the first windows of the text. Default all. */
+  maxWindows?: number;
+  /** Only of `lm-eval-rolling`: the token before the text. Default the config's BOS, or EOS where it has none. */
+  prefixToken?: number;
+  signal?: AbortSignal;
+  /** Called between windows. */
+  onProgress?: (done: number, total: number) => void;
+}
+
+export interface PerplexityResult {
+  readonly protocol: PerplexityProtocol;
+  readonly context: number;
+  /** Tokens from window to window. */
+  readonly stride: number;
+  /** e to the meanNll: weighted by tokens, not by windows. */
+  readonly perplexity: number;
+  /** perplexity · standardError (the delta method), as llama.cpp prints it. */
+  readonly perplexityError: number | null;
+  /** Natural logarithms: nats per token. */
+  readonly meanNll: number;
+  /** Of meanNll, over tokens as if they were independent, as llama.cpp has it; null for a single token. */
+  readonly standardError: number | null;
+  /** Of meanNll, over windows, within which tokens hang together; null for a single window. Also windows of one text resemble each other. */
+  readonly standardErrorOverWindows: number | null;
+  /** Share of tokens that were the likeliest. */
+  readonly accuracy: number;
+  /** −log p of each scored token, in the order of the text. */
+  readonly nlls: Float32Array;
+  readonly tokens: number;
+  readonly windows: number;
+  readonly tokensPerWindow: readonly number[];
+  /** Under `lm-eval-rolling`, which scores every token, when text was given. */
+  readonly text?: TextPerplexity;
+}
+
+/** Of the text that was scored, as lm-eval counts words (what white space parts) and bytes (UTF-8). */
+export interface TextPerplexity {
+  readonly words: number;
+  readonly bytes: number;
+  readonly wordPerplexity: number;
+  readonly bytePerplexity: number;
+  readonly bitsPerByte: number;
+}
+
+/** Token by token beside a base model; all arrays have one element per scored token. bench/core/quality.ts has its statistics. */
+export interface DivergenceResult extends Pick<PerplexityResult, "protocol" | "context" | "stride" | "nlls" | "tokens" | "windows" | "tokensPerWindow"> {
+  /** KL(base‖this) over the whole vocabulary, in nats. */
+  readonly klds: Float32Array;
+  readonly baseNlls: Float32Array;
+  /** 1 where the likeliest token of both models is the same. */
+  readonly sameTop: Uint8Array;
+  /** 1 where it is the token that truly follows. */
+  readonly hits: Uint8Array;
+  readonly baseHits: Uint8Array;
 }
 
 /** Bytes by category; `total` is their sum; `peak` holds the highest value each has had. */

@@ -11,15 +11,15 @@ import type { QkvLayout } from "../kernels/attention.ts";
 import { linear } from "../kernels/linear.ts";
 import { norm } from "../kernels/norm.ts";
 import type { ModelConfig } from "./config.ts";
-import { attend, type Model, type Step } from "./step.ts";
+import { attend, type Model, type ModelShape, type Step } from "./step.ts";
 import { loadWeights, type Declaration, type Loaded, type LoadWeightsOptions, type WeightSource } from "./weights.ts";
 
-type QwenWeights = Loaded<ReturnType<typeof declare>>;
+type QwenWeights = Loaded<ReturnType<typeof declareQwen>>;
 
-function declare(w: Declaration, c: ModelConfig) {
+export function declareQwen(w: Declaration, c: ModelConfig) {
   const { hiddenSize: C, intermediateSize: I, vocabSize: V, headDim: D } = c;
   const [queries, keys] = [c.heads * D, c.kvHeads * D];
-  const embedTokens = w.matrix("model.embed_tokens.weight", [V, C]);
+  const embedTokens = w.table("model.embed_tokens.weight", [V, C]);
   return {
     embedTokens, // [V, C]
     layers: Array.from({ length: c.layers }, (_, i) => {
@@ -42,21 +42,28 @@ function declare(w: Declaration, c: ModelConfig) {
       };
     }),
     norm: w.vector("model.norm.weight", C),
-    lmHead: c.tieEmbeddings ? embedTokens : w.matrix("lm_head.weight", [V, C]),
+    lmHead: c.tieEmbeddings ? embedTokens : w.table("lm_head.weight", [V, C]),
+  };
+}
+
+export function shapeOfQwen({ heads, kvHeads, headDim: D, intermediateSize }: ModelConfig): ModelShape {
+  return {
+    qkv: {
+      width: (heads + 2 * kvHeads) * D,
+      q: { first: 0, step: D }, k: { first: heads * D, step: D }, v: { first: (heads + kvHeads) * D, step: D },
+    },
+    attendedColumns: heads * D, innerColumns: intermediateSize,
   };
 }
 
 export async function loadQwen(gpu: Gpu, config: ModelConfig, source: WeightSource, options: Omit<LoadWeightsOptions, "mayIgnore">): Promise<Model> {
-  const weights = await loadWeights(gpu, source, (w) => declare(w, config), {
+  const weights = await loadWeights(gpu, source, (w) => declareQwen(w, config), {
     ...options, mayIgnore: config.tieEmbeddings ? ["lm_head.weight"] : [],
   });
-  const { heads, kvHeads, headDim: D, normEps: eps } = config;
-  const qkv: QkvLayout = {
-    width: (heads + 2 * kvHeads) * D,
-    q: { first: 0, step: D }, k: { first: heads * D, step: D }, v: { first: (heads + kvHeads) * D, step: D },
-  };
+  const { normEps: eps } = config;
+  const shape = shapeOfQwen(config), { qkv } = shape;
   return {
-    config, qkv, attendedColumns: heads * D, innerColumns: config.intermediateSize, embedding: weights.embedTokens, head: weights.lmHead,
+    config, ...shape, embedding: weights.embedTokens, head: weights.lmHead,
     layers: (recorder, step) => { weights.layers.forEach((_, i) => { layer(recorder, config, weights, qkv, i, step); }); },
     finalNorm: (recorder, { activations: { x, normed }, batch }) => {
       norm(recorder, { x, weight: weights.norm, y: normed }, { kind: "rms", eps, sampledOf: batch });
@@ -66,12 +73,12 @@ export async function loadQwen(gpu: Gpu, config: ModelConfig, source: WeightSour
 
 function layer(recorder: Recorder, c: ModelConfig, weights: QwenWeights, layout: QkvLayout, index: number, step: Step): void {
   const w = weights.layers[index]!;
-  const { rows, activations: { x, qkv, attended, inner } } = step;
+  const { rows, activations: { x, qkv, attended, inner, scratch } } = step;
   const { normEps: eps } = c;
 
-  linear(recorder, { x, norm: { kind: "rms", gain: w.inputLayernorm, eps }, weight: w.qkv, bias: w.qkvBias, y: qkv }, { rows });
+  linear(recorder, { x, norm: { kind: "rms", gain: w.inputLayernorm, eps }, weight: w.qkv, bias: w.qkvBias, y: qkv, scratch }, { rows });
   attend(recorder, step, c, layout, index, w.headNorm && { weights: reshape(w.headNorm, [2, c.headDim]), eps });
-  linear(recorder, { x: attended, weight: w.oProj, bias: w.oProjBias, y: x }, { rows, residual: true });
-  linear(recorder, { x, norm: { kind: "rms", gain: w.postAttentionLayernorm, eps }, weight: w.gateUp, y: inner }, { rows });
-  linear(recorder, { x: inner, weight: w.downProj, y: x }, { rows, residual: true });
+  linear(recorder, { x: attended, weight: w.oProj, bias: w.oProjBias, y: x, scratch }, { rows, residual: true });
+  linear(recorder, { x, norm: { kind: "rms", gain: w.postAttentionLayernorm, eps }, weight: w.gateUp, y: inner, scratch }, { rows });
+  linear(recorder, { x: inner, weight: w.downProj, y: x, scratch }, { rows, residual: true });
 }

@@ -1,6 +1,7 @@
 /** Rotary position embedding (Su et al. 2021): the angles of every position, computed in double and stored as f32 cosines and sines. */
 
 import type { Gpu } from "../engine/gpu.ts";
+import type { Shape } from "../engine/shape.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import type { ModelConfig } from "./config.ts";
 
@@ -19,8 +20,13 @@ export function ropeTable({ rotaryDims, ropeTheta }: Pick<ModelConfig, "rotaryDi
   return table;
 }
 
+/** Of the table. */
+export function ropeShape({ rotaryDims }: Pick<ModelConfig, "rotaryDims">, positions: number): Shape {
+  return [positions, rotaryDims / 2, 2];
+}
+
 export async function cosSinTable(gpu: Gpu, config: ModelConfig, positions: number): Promise<Tensor> {
-  const tensor = await gpu.tensor("activations", [positions, config.rotaryDims / 2, 2], "f32", "cos sin");
+  const tensor = await gpu.tensor("activations", ropeShape(config, positions), "f32", "cos sin");
   gpu.upload(tensor.buffer, tensor.offset, ropeTable(config, positions));
   return tensor;
 }

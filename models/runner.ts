@@ -7,26 +7,19 @@
 import { GpuError, OutOfMemoryError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { Recorder, submit, type Recording } from "../engine/recorder.ts";
-import type { Tensor } from "../engine/tensor.ts";
-import { advance, decodeSplits, partialsShape, prefillTileRows, type Splits } from "../kernels/attention.ts";
-import { batchWords, layOutBatch, type Batch, type BatchRow } from "../kernels/batch.ts";
+import { numel } from "../engine/shape.ts";
+import { byteLength, type Tensor } from "../engine/tensor.ts";
+import { advance, prefillTileRows, type Splits } from "../kernels/attention.ts";
+import { layOutBatch, type Batch, type BatchRow } from "../kernels/batch.ts";
 import { embed } from "../kernels/embed.ts";
+import { readOutlierCounts } from "../kernels/int8.ts";
 import { linear, rowsClass, ROWS_CLASSES, type RowsClass } from "../kernels/linear.ts";
 import { LOGPROB_WORDS, logprobs, unpackLogprobs, type Logprobs } from "../kernels/logprobs.ts";
-import { packSampling, sample, SAMPLING_WORDS, type Adjust, type SamplingParams } from "../kernels/sample.ts";
+import { packSampling, sample, type Adjust, type SamplingParams } from "../kernels/sample.ts";
 import type { KvCache } from "./kv_cache.ts";
 import { cosSinTable } from "./rope.ts";
+import { MAX_IN_FLIGHT, onDemandBuffers, runnerBuffers, runnerProblems, type BufferShape, type RunnerSizes } from "./sizes.ts";
 import type { Activations, Model, Phase, Step } from "./step.ts";
-
-/** Decode steps that may be in flight, which is also how many steps back a sampled token is kept on the GPU. */
-export const MAX_IN_FLIGHT = 8;
-
-/** Throws OutOfMemoryError when f32 [rows, columns] is more than one binding of this adapter. */
-function checkBindable({ maxBinding }: Gpu, rows: number, columns: number, what: string, knobs: string): void {
-  if (rows * columns * 4 <= maxBinding) return;
-  const most = Math.floor(maxBinding / (4 * columns) / 8) * 8;
-  throw new OutOfMemoryError(`${rows} rows of ${what} take ${rows * columns * 4} bytes, but this adapter binds at most ${maxBinding}: lower ${knobs} to ${most} or less`);
-}
 
 /** Rows sampled in one pass at most, also the rows of logits that are kept: all sequences of a batch, or a slice of `logits`. */
 /** What a batch asks of sampling beyond the plain: penalties or biases for some row, log-probabilities of some row. */
@@ -41,7 +34,8 @@ export interface Sampled {
   logprobs(sample: number, top: number): Logprobs;
 }
 
-export interface RunnerOptions { readonly rows: number; readonly samples: number; readonly maxModelLen: number }
+/** `columns`: distinct column numbers, over the inputs of all products. */
+export interface Outliers { readonly elements: number; readonly columns: number }
 
 export class Runner {
   readonly rows: number;
@@ -68,27 +62,28 @@ export class Runner {
   #step = 0;
   #tiles = 0;
 
-  static async create(gpu: Gpu, model: Model, cache: KvCache, options: RunnerOptions): Promise<Runner> {
-    const rows = Math.ceil(options.rows / 8) * 8, samples = Math.ceil(options.samples / 8) * 8;
-    const { hiddenSize, heads, headDim, vocabSize } = model.config;
-    const widest = Math.max(hiddenSize, model.qkv.width, heads * headDim, model.attendedColumns, model.innerColumns);
-    checkBindable(gpu, rows, widest, "activations", "prefillChunk and maxSequences");
-    checkBindable(gpu, samples, vocabSize, "logits", "maxSequences");
-    const f32 = (columns: number, label: string): Promise<Tensor> => gpu.tensor("activations", [rows, columns], "f32", label);
-    const activations: Activations = {
-      x: await f32(hiddenSize, "x"), normed: await f32(hiddenSize, "normed"), qkv: await f32(model.qkv.width, "qkv"),
-      q: await f32(heads * headDim, "q"), attended: await f32(model.attendedColumns, "attended"), inner: await f32(model.innerColumns, "inner"),
+  /** Throws OutOfMemoryError when the rows of a pass, or what is kept for them, are more than one binding of this adapter. */
+  static async create(gpu: Gpu, model: Model, cache: KvCache, sizes: RunnerSizes): Promise<Runner> {
+    const buffers = runnerBuffers(model.config, model, gpu.family, sizes);
+    const { rows, samples, splits } = buffers;
+    const [problem] = runnerProblems(buffers, gpu.maxBinding);
+    if (problem !== undefined) throw new OutOfMemoryError(problem);
+    const { x, normed, qkv, q, attended, inner } = buffers.activations;
+    const scratch = buffers.int8 && {
+      codes: await make(gpu, buffers.int8.codes), magnitudes: await make(gpu, buffers.int8.magnitudes), outliers: await make(gpu, buffers.int8.outliers),
+      counts: await make(gpu, buffers.int8.counts),
     };
-    const staging = await stagingBuffers(gpu, samples * 4);
-    const { count, keys } = decodeSplits(gpu, model.config, options.maxModelLen);
-    const splits = count === 1 ? null : { count, keys, partials: await gpu.tensor("activations", partialsShape(model.config, samples, count), "f32", "split attention") };
-    const words = await gpu.tensor("activations", [batchWords(rows)], "u32", "batch");
+    const activations: Activations = {
+      ...(scratch && { scratch }),
+      x: await make(gpu, x), normed: await make(gpu, normed), qkv: await make(gpu, qkv), q: await make(gpu, q), attended: await make(gpu, attended),
+      inner: await make(gpu, inner),
+    };
     return new Runner(gpu, model, cache, {
-      rows, samples, mostSamples: options.samples, activations, splits, staging, batch: { tensor: words, rows },
-      cosSin: await cosSinTable(gpu, model.config, options.maxModelLen),
-      logits: await gpu.tensor("logits", [samples, vocabSize], "f32", "logits"),
-      sampling: await gpu.tensor("activations", [samples, SAMPLING_WORDS], "u32", "sampling"),
-      sampled: await gpu.tensor("activations", [MAX_IN_FLIGHT, rows], "u32", "sampled"),
+      rows, samples, mostSamples: sizes.samples, activations, staging: await stagingBuffers(gpu, buffers.staging),
+      splits: splits && { ...splits, partials: await make(gpu, splits.partials) },
+      batch: { tensor: await make(gpu, buffers.batch), rows },
+      cosSin: await cosSinTable(gpu, model.config, sizes.maxModelLen),
+      logits: await make(gpu, buffers.logits), sampling: await make(gpu, buffers.sampling), sampled: await make(gpu, buffers.sampled),
     });
   }
 
@@ -125,6 +120,17 @@ export class Runner {
     ]);
     for (const recording of recordings) submit(this.#gpu, recording, { rows: 1, tiles: 1 });
     await this.#gpu.sync();
+    const counts = this.#activations.scratch?.counts;
+    if (counts !== undefined) this.#gpu.upload(counts.buffer, counts.offset, new Uint32Array(numel(counts.shape))); // these rows were nobody's
+  }
+
+  /** What LLM.int8() left as it was since the model was loaded; null where it is not used. */
+  async outliers(): Promise<Outliers | null> {
+    const { scratch } = this.#activations;
+    if (scratch === undefined) return null;
+    const bytes = await this.#gpu.read(scratch.counts);
+    const { elements, columns } = readOutlierCounts(new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4));
+    return { elements, columns: columns.length };
   }
 
   /** Record everything anew when it is next needed: other kernel variants are in use now. */
@@ -144,19 +150,10 @@ export class Runner {
 
   /** Make ready what `features` need. */
   async provide({ adjusted, logprobs }: SamplingFeatures): Promise<void> {
-    const { vocabSize } = this.#model.config;
-    if (adjusted) {
-      const { slots } = this.#cache.tables;
-      this.#adjust ??= {
-        counts: await this.#gpu.tensor("logits", [slots, vocabSize], "u32", "token counts"),
-        bias: await this.#gpu.tensor("logits", [slots, vocabSize], "f32", "logit biases"),
-      };
-    }
+    const buffers = onDemandBuffers(this.#model.config, this.#cache.tables.slots, this.rows, this.samples);
+    if (adjusted) this.#adjust ??= { counts: await make(this.#gpu, buffers.adjust.counts), bias: await make(this.#gpu, buffers.adjust.bias) };
     if (logprobs) {
-      this.#logprobs ??= {
-        out: await this.#gpu.tensor("logits", [MAX_IN_FLIGHT, this.rows, LOGPROB_WORDS], "u32", "log-probabilities"),
-        staging: await stagingBuffers(this.#gpu, this.samples * (1 + LOGPROB_WORDS) * 4),
-      };
+      this.#logprobs ??= { out: await make(this.#gpu, buffers.logprobs.out), staging: await stagingBuffers(this.#gpu, buffers.logprobs.staging) };
     }
   }
 
@@ -182,19 +179,39 @@ export class Runner {
    * promises what it samples. At most MAX_IN_FLIGHT steps may be waiting; they arrive in order.
    */
   async decoder(sequences: number, features = PLAIN): Promise<(keys: number) => Promise<Sampled>> {
-    const kind = rowsClass(sequences);
-    const behind = [await this.#head(kind), await this.#tail("decode", features)];
-    const short = [await this.#layers("decode", kind), ...behind];
-    const long = this.#splits === null ? short : [await this.#layers("decode", kind, this.#splits), ...behind];
-    const longest = this.#splits?.keys ?? Infinity;
-    const rows = short.map(() => sequences);
+    const step = await this.#decodeStep(sequences, await this.#tail("decode", features));
     return (keys) => {
-      const receive = this.#submit(keys > longest ? long : short, rows, sequences, features);
+      const receive = this.#submit(step(keys), [sequences, sequences, sequences], sequences, features);
       this.#step++;
       const sampled = receive();
       sampled.catch(() => {}); // awaited later, in order; an earlier failure must not leave this one unhandled
       return sampled;
     };
+  }
+
+  /** The same with `behind` after the head in place of sampling and advancing; nothing is read back. */
+  async stepper(sequences: number, behind: Recording): Promise<(keys: number) => void> {
+    const step = await this.#decodeStep(sequences, behind);
+    return (keys) => { void this.#submit(step(keys), [sequences, sequences, sequences], 0, PLAIN); };
+  }
+
+  /** The recordings of a decode step by the keys of its longest row. */
+  async #decodeStep(sequences: number, behind: Recording): Promise<(keys: number) => readonly Recording[]> {
+    const kind = rowsClass(sequences), head = await this.#head(kind);
+    const short = [await this.#layers("decode", kind), head, behind];
+    const long = this.#splits === null ? short : [await this.#layers("decode", kind, this.#splits), head, behind];
+    const longest = this.#splits?.keys ?? Infinity;
+    return (keys) => (keys > longest ? long : short);
+  }
+
+  /** What `behind` of `stepper` and `score` finds: logits [samples, vocab] of the batch's samples. */
+  get scored(): { readonly logits: Tensor; readonly batch: Batch } {
+    return { logits: this.#logits, batch: this.#batch };
+  }
+
+  /** Logits of the samples of the batch forwarded last, then `behind`. */
+  async score(samples: number, behind: Recording): Promise<void> {
+    void this.#submit([await this.#head(rowsClass(samples)), behind], [samples, samples], 0, PLAIN);
   }
 
   /** Logits [count, vocab] of the rows `first` … of the batch forwarded last, which must still be in `x`: those named as its samples. */
@@ -204,11 +221,12 @@ export class Runner {
     return this.#gpu.readF32({ ...this.#logits, shape: [samples, this.#model.config.vocabSize] });
   }
 
-  /** Name other rows of the batch as its samples, without touching the rest. */
-  writeSamples(rows: readonly number[]): void {
+  /** Name other rows of the batch as its samples, and the step as `step`, without touching the rest. */
+  writeSamples(rows: readonly number[], step = 0): void {
     const { words } = layOutBatch(this.rows, [], 1, rows);
-    const first = words.length - this.rows;
-    this.#gpu.upload(this.#batch.tensor.buffer, this.#batch.tensor.offset + first * 4, words.subarray(first));
+    const first = words.length - this.rows, { buffer, offset } = this.#batch.tensor;
+    this.#gpu.upload(buffer, offset + first * 4, words.subarray(first));
+    this.#gpu.upload(buffer, offset, new Uint32Array([step]));
   }
 
   /** Forward the written batch without sampling anything. */
@@ -306,9 +324,12 @@ export class Runner {
   }
 }
 
-/** One for each step in flight. */
-async function stagingBuffers(gpu: Gpu, bytes: number): Promise<GPUBuffer[]> {
+function make(gpu: Gpu, { category, shape, dtype, label }: BufferShape): Promise<Tensor> {
+  return gpu.tensor(category, shape, dtype, label);
+}
+
+async function stagingBuffers(gpu: Gpu, shapes: readonly BufferShape[]): Promise<GPUBuffer[]> {
   const buffers: GPUBuffer[] = [];
-  for (let i = 0; i < MAX_IN_FLIGHT; i++) buffers.push(await gpu.createBuffer("staging", bytes, `sampled ${i}`, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST));
+  for (const shape of shapes) buffers.push(await gpu.createBuffer(shape.category, byteLength(shape), shape.label, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST));
   return buffers;
 }

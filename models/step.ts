@@ -7,7 +7,7 @@ import type { Recorder } from "../engine/recorder.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import { append, appendAndAttend, attention, type KvView, type Projection, type QkvLayout, type Splits } from "../kernels/attention.ts";
 import type { Batch } from "../kernels/batch.ts";
-import type { RowsClass, Weight } from "../kernels/linear.ts";
+import type { Int8Scratch, RowsClass, Weight } from "../kernels/linear.ts";
 import type { ModelConfig } from "./config.ts";
 
 /** A model with its weights on the GPU. */
@@ -27,6 +27,9 @@ export interface Model {
 }
 
 export type Phase = "prefill" | "decode";
+
+/** What sizes of activations follow from, known before any weight is loaded. */
+export type ModelShape = Pick<Model, "qkv" | "attendedColumns" | "innerColumns">;
 
 /** The operands of one forward pass. All activations are f32 with room for the same number of rows. */
 export interface Step {
@@ -57,6 +60,8 @@ export interface Activations {
   readonly attended: Tensor;
   /** Inside of the feed-forward layer [M, innerColumns]. */
   readonly inner: Tensor;
+  /** What products need on their way; see `LinearOperands`. */
+  readonly scratch?: Int8Scratch | undefined;
 }
 
 /** attended = attention of the rows in qkv, which also join the cache. */

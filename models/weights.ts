@@ -1,18 +1,22 @@
 /**
  * From names to tensors on the GPU. A model file declares every weight it needs, by its Hugging Face name and shape, as a tree of
  * promises; `loadWeights` then checks all names and shapes against the checkpoint at once, uploads one tensor after the other in pieces
- * of at most 4 MiB, and gives the tree back with tensors in it. Matrices that one kernel reads together are stacked here, once.
+ * of at most 4 MiB, and gives the tree back with tensors in it. Matrices that one kernel reads together are stacked here, once. Which
+ * number format each is held in is decided in weight_plans.ts; those in codes are made in quantized_weights.ts.
  */
 
 import { convert, DTYPE_BYTES } from "../engine/dtype.ts";
 import { ModelFileError, UsageError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { Recorder, submit } from "../engine/recorder.ts";
-import { numel, type Shape } from "../engine/shape.ts";
+import type { Shape } from "../engine/shape.ts";
 import type { Tensor } from "../engine/tensor.ts";
-import type { Weight } from "../kernels/linear.ts";
-import { randomNormal } from "../kernels/random.ts";
-import type { WeightFormat } from "./options.ts";
+import type { FloatFormat, HeldFormat } from "../kernels/formats.ts";
+import { RANDOM_SCALE, randomNormal } from "../kernels/random.ts";
+import { decode } from "../kernels/reference/quantize.ts";
+import type { Weight } from "../kernels/weights.ts";
+import { QuantizedLoader } from "./quantized_weights.ts";
+import { isVector, planBytes, planOf, type PlanOptions, type QuantizedSource, type Request as WeightRequest, type Source } from "./weight_plans.ts";
 
 /** Where weights come from: a checkpoint's tensors by name, or random numbers of the shape that is asked for. */
 export type WeightSource = CheckpointSource | { readonly kind: "random"; readonly seed: number };
@@ -23,19 +27,14 @@ export interface CheckpointSource {
   readonly name: string;
   readonly tensors: ReadonlyMap<string, { readonly dtype: string; readonly shape: Shape; readonly byteLength: number }>;
   pieces(name: string): AsyncIterable<{ readonly byteOffset: number; readonly bytes: Uint8Array }>;
+  /** Matrices that the checkpoint stores in codes: `tensors` has each of them by its own name, as floats of its true shape. */
+  readonly quantized?: QuantizedSource | undefined;
 }
 
-/** One tensor of the checkpoint and where its first element goes in the weight. */
-interface Source { readonly name: string; readonly shape: Shape; readonly firstRow: number; readonly firstColumn: number }
+interface Request extends WeightRequest { readonly resolve: (value: Weight | Tensor) => void }
 
-interface Request {
-  readonly sources: readonly Source[];
-  readonly kind: "matrix" | "gated" | "vector" | "sum";
-  /** [rows, columns] of the stacked whole; a vector has one column. */
-  readonly rows: number;
-  readonly columns: number;
-  readonly resolve: (value: Weight | Tensor) => void;
-}
+/** What the weights of a model are held in. */
+export interface HeldWeights { readonly format: HeldFormat; readonly matrices: number; readonly weights: number; readonly bytes: number }
 
 /** The tree that a model declares, with every promise replaced by what it gives. */
 export type Loaded<T> = T extends Promise<infer U> ? U : T extends object ? { [K in keyof T]: Loaded<T[K]> } : T;
@@ -46,6 +45,11 @@ export class Declaration {
 
   matrix(name: string, [rows, columns]: readonly [number, number]): Promise<Weight> {
     return this.stacked([{ name, rows }], columns);
+  }
+
+  /** A matrix with a row for each token, which is never quantized: an embedding, an output head. */
+  table(name: string, [rows, columns]: readonly [number, number]): Promise<Weight> {
+    return this.#stack("matrix", [{ name, shape: [rows, columns] }], columns, false) as Promise<Weight>;
   }
 
   /** Several matrices with the same columns as one, in order. */
@@ -61,7 +65,7 @@ export class Declaration {
       firstColumn += columns;
       return source;
     });
-    return this.#request({ sources, kind: "matrix", rows, columns: firstColumn }) as Promise<Weight>;
+    return this.#request({ sources, kind: "matrix", rows, columns: firstColumn, quantizable: true }) as Promise<Weight>;
   }
 
   /** gate and up of a gated feed-forward layer, each [rows, columns], for one kernel that computes silu(gate x) · (up x). */
@@ -81,17 +85,17 @@ export class Declaration {
   /** The sum of several vectors of the same size. */
   summedVector(names: readonly string[], size: number): Promise<Tensor> {
     const sources = names.map((name) => ({ name, shape: [size], firstRow: 0, firstColumn: 0 }));
-    return this.#request({ sources, kind: "sum", rows: size, columns: 1 }) as Promise<Tensor>;
+    return this.#request({ sources, kind: "sum", rows: size, columns: 1, quantizable: false }) as Promise<Tensor>;
   }
 
-  #stack(kind: Request["kind"], parts: readonly { readonly name: string; readonly shape: Shape }[], columns: number): Promise<Weight | Tensor> {
+  #stack(kind: Request["kind"], parts: readonly { readonly name: string; readonly shape: Shape }[], columns: number, quantizable = true): Promise<Weight | Tensor> {
     let rows = 0;
     const sources = parts.map(({ name, shape }) => {
       const source = { name, shape, firstRow: rows, firstColumn: 0 };
       rows += shape[0]!;
       return source;
     });
-    return this.#request({ sources, kind, rows: kind === "gated" ? parts[0]!.shape[0]! : rows, columns });
+    return this.#request({ sources, kind, rows: kind === "gated" ? parts[0]!.shape[0]! : rows, columns, quantizable: quantizable && kind !== "vector" });
   }
 
   #request(request: Omit<Request, "resolve">): Promise<Weight | Tensor> {
@@ -102,18 +106,15 @@ export class Declaration {
 /** Tensors that old checkpoints carry and no model reads: buffers of the rotary embedding and of the causal mask. */
 const NOT_WEIGHTS = /\.(rotary_emb\.inv_freq|attention\.bias|attention\.masked_bias|attn\.bias|attn\.masked_bias)$/;
 /** Where the checkpoint's own format is not one of ours to compute with. */
-const FORMATS: Readonly<Record<string, WeightFormat>> = { F32: "f32", F16: "f16", BF16: "bf16" };
+export const FORMATS: Readonly<Record<string, FloatFormat>> = { F32: "f32", F16: "f16", BF16: "bf16" };
 
-/** Uploads that may be under way at the same time. */
-const FLUSH_BYTES = 32 << 20;
 
-export interface LoadWeightsOptions {
-  readonly format: "auto" | WeightFormat;
-  /** Format of random weights when `auto`. */
-  readonly defaultFormat: WeightFormat;
+export interface LoadWeightsOptions extends PlanOptions {
   /** Names that may stand in the checkpoint unused (a copy of a tied embedding). */
   readonly mayIgnore: readonly string[];
   readonly onProgress?: ((label: string, loaded: number, total: number) => void) | undefined;
+  /** Told of every weight as it is loaded; vectors are left out. */
+  readonly onHeld?: ((held: HeldWeights) => void) | undefined;
 }
 
 /** Check everything that `declare` asks for, load it, and return its tree with tensors. Throws ModelFileError with every mismatch at once. */
@@ -124,22 +125,49 @@ export async function loadWeights<T extends object>(
   const tree = declare(declaration);
   if (source.kind === "checkpoint") checkNames(source, declaration.requests, options.mayIgnore);
   const total = declaration.requests.reduce((sum, { rows, columns, kind }) => sum + rows * columns * (kind === "gated" ? 2 : 1), 0);
-  let loaded = 0;
-  for (const [index, request] of declaration.requests.entries()) {
-    const label = request.sources[0]!.name;
-    options.onProgress?.(label, loaded, total);
-    const vector = request.kind === "vector" || request.kind === "sum";
-    const format = vector ? "f32" : chooseFormat(source, request, options);
-    const { weight, tensor } = await allocate(gpu, request, format);
-    if (source.kind === "random") await fillRandom(gpu, request, weight, tensor, source.seed + index);
-    else if (request.kind === "sum") gpu.upload(tensor.buffer, tensor.offset, await sumOf(source, request));
-    else for (const part of request.sources) await upload(gpu, source, part, weight);
-    request.resolve(vector ? { ...tensor, shape: [request.rows] } : weight);
-    loaded += numel(tensor.shape);
+  const checkpoint = source.kind === "checkpoint" ? source : null;
+  const dtypeOf = checkpoint ? (name: string): FloatFormat => FORMATS[checkpoint.tensors.get(name)!.dtype]! : undefined;
+  const quantized = new QuantizedLoader(gpu);
+  try {
+    let loaded = 0;
+    for (const [index, request] of declaration.requests.entries()) {
+      const { sources, rows, columns, kind } = request;
+      options.onProgress?.(sources[0]!.name, loaded, total);
+      const plan = planOf(request, options, dtypeOf, (name) => checkpoint?.quantized?.stored(name));
+      const count = rows * columns * (kind === "gated" ? 2 : 1);
+      if (plan.kind === "float") request.resolve(await loadFloats(gpu, source, request, plan.format, index));
+      else {
+        const weight = await quantized.allocate(request, plan.quantized);
+        for (const section of sources.keys()) {
+          const { name } = sources[section]!;
+          if (plan.kind === "stored") await quantized.place(weight, section, await checkpoint!.quantized!.read(name));
+          else if (checkpoint) await quantized.encode(weight, section, name, dtypeOf!(name), checkpoint.pieces(name));
+          else await quantized.encodeRandom(weight, section, name, options.defaultFormat, seedOf(source, index) + section);
+        }
+        request.resolve(weight);
+      }
+      loaded += count;
+      if (isVector(request)) continue;
+      const { codes, scales } = planBytes(request, plan);
+      options.onHeld?.({ format: plan.kind === "float" ? plan.format : plan.quantized.format, matrices: sources.length, weights: count, bytes: codes + scales });
+    }
+    await quantized.check(checkpoint?.name ?? "random weights");
+  } finally {
+    quantized.close();
   }
   options.onProgress?.("weights", total, total);
   await gpu.sync();
   return await settle(tree) as Loaded<T>;
+}
+
+const seedOf = (source: WeightSource, index: number): number => (source.kind === "random" ? (source.seed + index) * 1009 : 0);
+
+async function loadFloats(gpu: Gpu, source: WeightSource, request: Request, format: FloatFormat, index: number): Promise<Weight | Tensor> {
+  const { weight, tensor } = await allocate(gpu, request, format);
+  if (source.kind === "random") await fillRandom(gpu, request, weight, tensor, seedOf(source, index));
+  else if (request.kind === "sum") gpu.upload(tensor.buffer, tensor.offset, await sumOf(source, request));
+  else for (const part of request.sources) await upload(gpu, source, part, weight);
+  return isVector(request) ? { ...tensor, shape: [request.rows] } : weight;
 }
 
 function checkNames(source: CheckpointSource, requests: readonly Request[], mayIgnore: readonly string[]): void {
@@ -160,16 +188,8 @@ function checkNames(source: CheckpointSource, requests: readonly Request[], mayI
   throw new ModelFileError(`${source.name}: the checkpoint does not fit its config.json (${problems.length} problems):\n  ${shown}${more}`);
 }
 
-/** `auto` keeps the stored format; of a stack that mixes formats, the widest. */
-function chooseFormat(source: WeightSource, { sources }: Request, { format, defaultFormat }: LoadWeightsOptions): WeightFormat {
-  if (format !== "auto") return format;
-  if (source.kind === "random") return defaultFormat;
-  const stored = new Set(sources.map(({ name }) => FORMATS[source.tensors.get(name)!.dtype]!));
-  return stored.size === 1 ? [...stored][0]! : "f32";
-}
-
 /** One buffer for the whole weight, and the parts of it that fit a binding. Parts begin at multiples of 64 rows, so bias views stay aligned. */
-async function allocate(gpu: Gpu, { kind, rows, columns, sources }: Request, format: WeightFormat): Promise<{ weight: Weight; tensor: Tensor }> {
+async function allocate(gpu: Gpu, { kind, rows, columns, sources }: Request, format: FloatFormat): Promise<{ weight: Weight; tensor: Tensor }> {
   const stack = kind === "gated" ? 2 : 1;
   const tensor = await gpu.tensor("weights", [rows * stack, columns], format, sources.map(({ name }) => name).join(" + "));
   const rowBytes = columns * DTYPE_BYTES[format] * stack;
@@ -187,10 +207,10 @@ async function upload(gpu: Gpu, source: CheckpointSource, part: Source, weight: 
   const { name } = part;
   const from = FORMATS[source.tensors.get(name)!.dtype]!;
   const { dtype } = weight.parts[0]!.tensor;
-  const to = dtype as WeightFormat;
+  const to = dtype as FloatFormat;
   const count = { overflows: 0 };
-  for await (const { byteOffset, bytes } of source.pieces(name)) {
-    await gpu.flush(FLUSH_BYTES); // what is still on its way is held by Dawn in host memory
+  for await (const { byteOffset, bytes } of piecesOf(source, name)) {
+    await gpu.flush();
     const converted = from === to ? bytes : convert(bytes, from, to, undefined, count);
     const elements = converted.byteLength / DTYPE_BYTES[to];
     let element = byteOffset / DTYPE_BYTES[from];
@@ -205,6 +225,16 @@ async function upload(gpu: Gpu, source: CheckpointSource, part: Source, weight: 
   if (count.overflows > 0) {
     throw new UsageError(`${source.name}: ${count.overflows} values of ${name} are beyond the range of ${to} and would become infinite: load with weights "${from}" or "f32"`);
   }
+}
+
+/** A tensor's floats as they are stored; where codes are, those are decoded. */
+async function* piecesOf(source: CheckpointSource, name: string): AsyncIterable<{ readonly byteOffset: number; readonly bytes: Uint8Array }> {
+  if (source.quantized?.stored(name) === undefined) {
+    yield* source.pieces(name);
+    return;
+  }
+  const values = decode(await source.quantized.read(name));
+  yield { byteOffset: 0, bytes: convert(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), "f64", FORMATS[source.tensors.get(name)!.dtype]!) };
 }
 
 async function sumOf(source: CheckpointSource, { sources, rows }: Request): Promise<Float32Array> {
@@ -241,14 +271,14 @@ function padTo4(bytes: Uint8Array): Uint8Array {
   return padded;
 }
 
-/** Matrices N(0, 0.02²); norm weights 1, biases 0: what transformers initialises with. */
+/** Matrices N(0, RANDOM_SCALE²); norm weights 1, biases 0. */
 async function fillRandom(gpu: Gpu, { kind, sources }: Request, { parts }: Weight, tensor: Tensor, seed: number): Promise<void> {
   if (kind === "vector" || kind === "sum") {
     gpu.upload(tensor.buffer, 0, new Float32Array(sources.flatMap(({ name, shape }) => new Array<number>(shape[0]!).fill(name.endsWith(".bias") ? 0 : 1))).subarray(0, tensor.shape[0]));
     return;
   }
   const recorder = new Recorder(gpu);
-  parts.forEach((part, i) => { randomNormal(recorder, part.tensor, { seed: seed * 1009 + i, scale: 0.02 }); });
+  parts.forEach((part, i) => { randomNormal(recorder, part.tensor, { seed: seed + i, scale: RANDOM_SCALE }); });
   submit(gpu, await recorder.finish("random weights"), { rows: 1, tiles: 0 });
 }
 

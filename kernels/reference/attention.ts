@@ -1,10 +1,12 @@
 /**
  * Scalar twins of append, attention, gather and advance (kernels/attention.ts): the cache as plain arrays of numbers, found through
- * the same tables and lengths, with double accumulation. Pools hold what their format stores; `round` is the rounding of that format.
+ * the same tables and lengths, with double accumulation. Pools hold the numbers that a read of the stored entries gives (reference/kv.ts).
  */
 
 import type { AttentionShape, QkvLayout } from "../attention.ts";
 import type { BatchRow } from "../batch.ts";
+import type { KvEncoding } from "../kv_formats.ts";
+import { stored } from "./kv.ts";
 import { dot } from "./linear.ts";
 
 type Numbers = ArrayLike<number>;
@@ -61,14 +63,16 @@ export interface AppendTwin {
   readonly half: number;
   readonly rows: readonly Row[];
   readonly cache: CacheTwin;
-  readonly round: (value: number) => number;
+  /** How keys and how values are stored. */
+  readonly k: KvEncoding;
+  readonly v: KvEncoding;
   /** weights: [2, headDim] of queries and keys. */
   readonly headNorm?: { readonly weights: Numbers; readonly eps: number };
 }
 
-/** Queries, normed and rotated, [rows, heads · headDim]; keys (normed, rotated) and values go, rounded, into the cache. */
+/** Queries, normed and rotated, [rows, heads · headDim]; keys (normed, rotated) and values go, as they are stored, into the cache. */
 export function append(
-  { qkv, cosSin, half, rows, cache, round, headNorm }: AppendTwin, shape: AttentionShape, layout: QkvLayout, layer: number,
+  { qkv, cosSin, half, rows, cache, k, v, headNorm }: AppendTwin, shape: AttentionShape, layout: QkvLayout, layer: number,
 ): Float64Array {
   const { heads, kvHeads, headDim } = shape;
   const q = new Float64Array(rows.length * heads * headDim);
@@ -83,8 +87,8 @@ export function append(
     for (let head = 0; head < kvHeads; head++) {
       const table = tableOf(cache, sequence, layer, head);
       const entry = entryOf(cache, table, cache.lengths[table]! + offset) * headDim;
-      cache.kPool.set(turned(cut(layout.k, head), 1).map(round), entry);
-      cache.vPool.set(cut(layout.v, head).map(round), entry);
+      cache.kPool.set(stored(turned(cut(layout.k, head), 1), k), entry);
+      cache.vPool.set(stored(cut(layout.v, head), v), entry);
     }
   });
   return q;

@@ -9,10 +9,11 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { Recorder } from "../../engine/recorder.ts";
 import { advance, append, gather, type QkvLayout } from "../../kernels/attention.ts";
 import { batchWords, layOutBatch } from "../../kernels/batch.ts";
+import { KV_FORMATS, type KvChoice } from "../../kernels/kv_formats.ts";
 import * as twin from "../../kernels/reference/attention.ts";
-import { cosSinOf, nearPools, neoxLayout, qwenLayout, rotationTolerance, testCache, type CachePlan } from "../support/cache.ts";
+import { cosSinOf, kvInWords, nearPools, neoxLayout, qwenLayout, readPool, rotationTolerance, testCache, type CachePlan } from "../support/cache.ts";
 import {
-  decoded, dispatch, FORMATS, near, numbers, openFamilies, put, release, rounded, shuffled, take, takeF32, takeU32, type FloatFormat,
+  dispatch, near, numbers, openFamilies, put, release, shuffled, take, takeF32, takeU32,
 } from "../support/gpu.ts";
 
 interface Sizes {
@@ -22,17 +23,19 @@ interface Sizes {
   readonly headDim: number;
   /** Pairs of dimensions that rotate. */
   readonly half: number;
-  readonly format: FloatFormat;
+  readonly format: KvChoice;
   readonly headNorm?: true;
 }
 
 const NEOX: readonly Sizes[] = [
   { name: "25 % of 80 rotate", heads: 3, kvHeads: 3, headDim: 80, half: 10, format: "f16" },
   { name: "all rotate", heads: 2, kvHeads: 2, headDim: 8, half: 4, format: "f32" },
+  { name: "25 % of 80 rotate", heads: 2, kvHeads: 2, headDim: 80, half: 10, format: { k: "int8", v: { format: "int4", group: 20 } } },
 ];
 const QWEN: readonly Sizes[] = [
   { name: "group of 7", heads: 7, kvHeads: 1, headDim: 64, half: 32, format: "bf16" },
   { name: "norm of heads", heads: 4, kvHeads: 2, headDim: 16, half: 8, format: "f32", headNorm: true },
+  { name: "norm of heads", heads: 4, kvHeads: 2, headDim: 128, half: 64, format: { k: "int4", v: "int8" }, headNorm: true },
   { name: "norm of heads, 16 bits", heads: 4, kvHeads: 2, headDim: 128, half: 64, format: "f16", headNorm: true },
 ];
 const LAYERS = 2;
@@ -77,9 +80,9 @@ async function check(gpu: Gpu, sizes: Sizes, layout: QkvLayout, wider: number): 
   const operands = { projection, q: tensors.q, view: cache.view, batch };
   await dispatch(gpu, (recorder) => append(recorder, operands, sizes, LAYER), { rows: rows.length });
 
-  const round = (value: number): number => rounded(value, format);
+  const { k, v } = cache.view;
   const expected = twin.append({
-    qkv, cosSin, half, rows, cache: cache.twin, round, ...(headWeights && { headNorm: { weights: headWeights, eps: 1e-6 } }),
+    qkv, cosSin, half, rows, cache: cache.twin, k, v, ...(headWeights && { headNorm: { weights: headWeights, eps: 1e-6 } }),
   }, sizes, layout, LAYER);
   const q = await takeF32(gpu, tensors.q);
   near(q.subarray(0, expected.length), expected, { absolute: rotationTolerance(expected, headDim) }, "q", headDim);
@@ -90,14 +93,14 @@ async function check(gpu: Gpu, sizes: Sizes, layout: QkvLayout, wider: number): 
 
 for (const gpu of gpus) {
   for (const sizes of NEOX) {
-    test(`append, ${gpu.family}: GPT-NeoX layout, ${sizes.name}, ${sizes.format}`, () => check(gpu, sizes, neoxLayout(sizes), 0));
+    test(`append, ${gpu.family}: GPT-NeoX layout, ${sizes.name}, ${kvInWords(sizes.format)}`, () => check(gpu, sizes, neoxLayout(sizes), 0));
   }
   for (const sizes of QWEN) {
-    test(`append, ${gpu.family}: Qwen layout, ${sizes.name}, ${sizes.format}`, () => check(gpu, sizes, qwenLayout(sizes), 8));
+    test(`append, ${gpu.family}: Qwen layout, ${sizes.name}, ${kvInWords(sizes.format)}`, () => check(gpu, sizes, qwenLayout(sizes), 8));
   }
 
-  for (const format of FORMATS) {
-    test(`gather, ${gpu.family}: ${format}, survivors move bit for bit and nothing else does`, async () => {
+  for (const format of [...KV_FORMATS, { k: { format: "int4", group: 20 }, v: "int8" }] as const) {
+    test(`gather, ${gpu.family}: ${kvInWords(format)}, survivors move bit for bit and nothing else does`, async () => {
       const headDim = 80;
       const lengths = Uint32Array.of(40, 17, 33, 5);
       const plan = { format, layers: 1, kvHeads: 2, headDim, blockSize: 16, tableBlocks: 3, owned: lengths, lengths, seed: 3 };
@@ -109,14 +112,14 @@ for (const gpu of gpus) {
       ] as const;
       const tensor = await put(gpu, [moves.length, 2], moves.flat(), "u32");
       const old = await take(gpu, cache.view.kPool);
-      await dispatch(gpu, (recorder) => gather(recorder, { moves: tensor, view: cache.view, headDim }), { rows: moves.length });
+      await dispatch(gpu, (recorder) => gather(recorder, { moves: tensor, view: cache.view }), { rows: moves.length });
       const k = await take(gpu, cache.view.kPool);
       const entryBytes = k.length / (cache.twin.kPool.length / headDim);
       for (const [from, to] of moves) old.copyWithin(to * entryBytes, from * entryBytes, (from + 1) * entryBytes);
       assert.ok(Buffer.from(k).equals(Buffer.from(old)), "keys are the same bytes, moved");
       twin.gather(cache.twin, moves);
-      near(decoded(k, format), cache.twin.kPool, {}, "keys", headDim);
-      near(decoded(await take(gpu, cache.view.vPool), format), cache.twin.vPool, {}, "values", headDim);
+      near(await readPool(gpu, cache.view.kPool, cache.view.k), cache.twin.kPool, {}, "keys", headDim);
+      near(await readPool(gpu, cache.view.vPool, cache.view.v), cache.twin.vPool, {}, "values", headDim);
       release(gpu, tensor, ...cache.tensors);
     });
   }
@@ -131,7 +134,7 @@ for (const gpu of gpus) {
     const plan = { format: "f32", layers: 1, kvHeads: 1, headDim, blockSize: 1, tableBlocks: 1, owned: empty, lengths: empty, seed: 1 } as const;
     const cache = await testCache(gpu, plan);
     const view = { ...cache.view, kPool, vPool };
-    await dispatch(gpu, (recorder) => gather(recorder, { moves, view, headDim }), { rows: count });
+    await dispatch(gpu, (recorder) => gather(recorder, { moves, view }), { rows: count });
     const expected = before.slice();
     targets.forEach((target, source) => expected.copyWithin((count + target) * headDim, source * headDim, (source + 1) * headDim));
     for (const pool of [kPool, vPool]) near(await takeF32(gpu, pool), expected, {}, "pool", headDim);

@@ -11,9 +11,10 @@ import { Recorder } from "../../engine/recorder.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { appendAndAttend, attention, decodeSplits, partialsShape, prefillTileRows, type AttentionShape } from "../../kernels/attention.ts";
 import { batchWords, layOutBatch, type Batch, type BatchRow } from "../../kernels/batch.ts";
+import type { KvChoice } from "../../kernels/kv_formats.ts";
 import * as twin from "../../kernels/reference/attention.ts";
-import { cosSinOf, nearPools, neoxLayout, qwenLayout, testCache, type TestCache } from "../support/cache.ts";
-import { dispatch, largest, near, numbers, openFamilies, put, release, rounded, takeF32, type FloatFormat } from "../support/gpu.ts";
+import { cosSinOf, kvInWords, nearPools, neoxLayout, qwenLayout, testCache, type TestCache } from "../support/cache.ts";
+import { dispatch, largest, near, numbers, openFamilies, put, release, takeF32 } from "../support/gpu.ts";
 
 /** Every head size, group and format in both kinds of step, and the pairs that models have. Not all pairs: some compile for seconds. */
 const CASES: readonly Sizes[] = [
@@ -26,6 +27,10 @@ const CASES: readonly Sizes[] = [
   { step: "prefill", headDim: 64, group: 1, format: "f16" }, { step: "prefill", headDim: 64, group: 7, format: "f32" },
   { step: "prefill", headDim: 80, group: 1, format: "bf16" }, { step: "prefill", headDim: 128, group: 2, format: "bf16" },
   { step: "prefill", headDim: 48, group: 8, format: "f16" },
+  { step: "decode", headDim: 80, group: 1, format: { k: { format: "int8", group: 20 }, v: "int4" } }, { step: "decode", headDim: 64, group: 7, format: "int8", headNorm: true },
+  { step: "long", headDim: 16, group: 2, format: "int4", splits: 3, contiguous: true }, { step: "decode", headDim: 128, group: 2, format: { k: "int4", v: "f16" } },
+  { step: "prefill", headDim: 64, group: 7, format: "int8", contiguous: true }, { step: "prefill", headDim: 80, group: 1, format: "int4" },
+  { step: "prefill", headDim: 16, group: 2, format: "int8" }, { step: "prefill", headDim: 64, group: 2, format: { k: { format: "int8", group: 4 }, v: { format: "int4", group: 4 } } },
 ];
 const KV_HEADS = 2;
 
@@ -46,7 +51,7 @@ interface Sizes {
   readonly step: keyof typeof STEPS;
   readonly headDim: number;
   readonly group: number;
-  readonly format: FloatFormat;
+  readonly format: KvChoice;
   readonly headNorm?: true;
   readonly contiguous?: true;
   readonly splits?: number;
@@ -134,8 +139,8 @@ async function decode(gpu: Gpu, sizes: Sizes, shape: AttentionShape, rows: reado
   const splits = partials && { count: sizes.splits!, keys: 64, partials };
   const operands = { projection: { ...tensors, layout, headNorm }, out, view: cache.view, batch, splits };
   await dispatch(gpu, (recorder) => appendAndAttend(recorder, operands, shape, LAYER), { rows: rows.length, tiles });
-  const round = (value: number): number => rounded(value, sizes.format);
-  const appended = { qkv: values, cosSin, half, rows, cache: cache.twin, round, ...(weights && { headNorm: { weights, eps: 1e-6 } }) };
+  const { k, v } = cache.view;
+  const appended = { qkv: values, cosSin, half, rows, cache: cache.twin, k, v, ...(weights && { headNorm: { weights, eps: 1e-6 } }) };
   const q = twin.append(appended, shape, layout, LAYER);
   // Attend to what the device stored: a key that f32 rounds the other way is no fault of attention's.
   const stored = { ...cache.twin, ...await nearPools(gpu, cache, before) };
@@ -149,7 +154,7 @@ const casesFor = ({ family, adapter }: Gpu): readonly Sizes[] => (family === "gp
 for (const gpu of gpus) {
   for (const sizes of casesFor(gpu)) {
     const { headDim, group, format, step, contiguous } = sizes;
-    const name = `${step}, head_dim ${headDim}, group ${group}, ${format}${contiguous ? ", paged = contiguous" : ""}`;
+    const name = `${step}, head_dim ${headDim}, group ${group}, ${kvInWords(format)}${contiguous ? ", paged = contiguous" : ""}`;
     test(`attention, ${gpu.family}: ${name}`, async () => {
       const { out, expected, greatestValue } = await run(gpu, sizes, 16);
       // Weights are off by the error of a score (f32 sums of products up to a few hundred), and they weigh values up to the greatest.

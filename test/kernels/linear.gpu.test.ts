@@ -67,8 +67,8 @@ test("foldLayerNorms: W·gain and W·shift + b for each section, over the parts 
   const sections = await Promise.all(plans.map(async ({ rows, gain, shift, bias }) => ({
     rows, gain: await put(gpu, [K], gain), normBias: await put(gpu, [K], shift), bias: bias && await put(gpu, [rows], bias),
   })));
-  const folded = await foldLayerNorms(gpu, weight, gains, EPS, sections);
-  if (folded.norm.kind !== "layer") throw new Error("a folded norm is a LayerNorm");
+  const folded = await foldLayerNorms(gpu, weight, { gain: gains, bias: gains, eps: EPS }, sections);
+  if (folded.norm.kind !== "layer" || !("weightGain" in folded.norm)) throw new Error("a folded norm is a LayerNorm");
   assert.is(folded.norm.gain, gains);
   const [weightGain, folds] = [await gpu.readF32(folded.norm.weightGain), await gpu.readF32(folded.bias)];
   for (const { first, rows, gain, shift, bias } of plans) {

@@ -164,7 +164,7 @@ export async function checkLinear(gpu: Gpu, sizes: Sizes, variant?: Variant): Pr
   const recorder = new Recorder(gpu);
   linear(recorder, {
     x, weight, y: outputs[0]!, bias: bias ? vectors.bias : undefined,
-    norm: kind === "none" ? undefined : { kind, gain: vectors.gain, weightGain: vectors.weightGain, eps: EPS },
+    norm: kind === "none" ? undefined : kind === "rms" ? { kind, gain: vectors.gain, eps: EPS } : { kind, gain: vectors.gain, weightGain: vectors.weightGain, eps: EPS },
     second: second === undefined ? undefined : { from: second, y: outputs[1]!, first: place.y },
   }, {
     rows: as, xFirst: place.x, yFirst: place.y, ...(variant && { variant }),

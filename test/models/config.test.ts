@@ -46,7 +46,7 @@ const QWEN25_RECORD: ModelConfig = {
   architecture: "qwen2", vocabSize: 151936, hiddenSize: 1536, layers: 28, heads: 12, kvHeads: 2, headDim: 128, intermediateSize: 8960,
   maxPositions: 32768, normEps: 1e-6, activation: "silu", parallelResidual: false, rotaryDims: 128, ropeTheta: 1e6, qkvBias: true,
   outputBias: false, qkNorm: false, tieEmbeddings: true, dtype: "bf16", bosTokenId: 151643, eosTokenIds: [151645, 151643],
-  modelType: "qwen2",
+  modelType: "qwen2", quantization: null,
 };
 
 const PUBLISHED: { name: string; config: Fields; generation?: Fields; record: ModelConfig }[] = [
@@ -56,7 +56,7 @@ const PUBLISHED: { name: string; config: Fields; generation?: Fields; record: Mo
       architecture: "gpt_neox", vocabSize: 50304, hiddenSize: 2560, layers: 32, heads: 32, kvHeads: 32, headDim: 80,
       intermediateSize: 10240, maxPositions: 2048, normEps: 1e-5, activation: "gelu", parallelResidual: true, rotaryDims: 20,
       ropeTheta: 10000, qkvBias: true, outputBias: true, qkNorm: false, tieEmbeddings: false, dtype: "f16", bosTokenId: 0,
-      eosTokenIds: [0], modelType: "gpt_neox",
+      eosTokenIds: [0], modelType: "gpt_neox", quantization: null,
     },
   },
   {
@@ -73,7 +73,7 @@ const PUBLISHED: { name: string; config: Fields; generation?: Fields; record: Mo
     name: "Qwen3 0.6B", config: QWEN3_0_6B,
     record: {
       ...QWEN25_RECORD, architecture: "qwen3", hiddenSize: 1024, heads: 16, kvHeads: 8, intermediateSize: 3072, maxPositions: 40960,
-      qkvBias: false, qkNorm: true, eosTokenIds: [151645], modelType: "qwen3",
+      qkvBias: false, qkNorm: true, eosTokenIds: [151645], modelType: "qwen3", quantization: null,
     },
   },
 ];
@@ -103,12 +103,12 @@ test("fills absent fields as transformers does", () => {
   assert.equal(parse({ model_type: "gpt_neox" }), {
     architecture: "gpt_neox", vocabSize: 96, hiddenSize: 64, layers: 2, heads: 4, kvHeads: 4, headDim: 16, intermediateSize: 128,
     maxPositions: 2048, normEps: 1e-5, activation: "gelu", parallelResidual: true, rotaryDims: 4, ropeTheta: 10000, qkvBias: true,
-    outputBias: true, qkNorm: false, tieEmbeddings: false, dtype: null, bosTokenId: 0, eosTokenIds: [2], modelType: "gpt_neox",
+    outputBias: true, qkNorm: false, tieEmbeddings: false, dtype: null, bosTokenId: 0, eosTokenIds: [2], modelType: "gpt_neox", quantization: null,
   });
   assert.equal(parse({ architectures: ["Qwen3ForCausalLM"], num_key_value_heads: null }), {
     architecture: "qwen3", vocabSize: 96, hiddenSize: 64, layers: 2, heads: 4, kvHeads: 4, headDim: 128, intermediateSize: 128,
     maxPositions: 32768, normEps: 1e-6, activation: "silu", parallelResidual: false, rotaryDims: 128, ropeTheta: 10000, qkvBias: false,
-    outputBias: false, qkNorm: true, tieEmbeddings: false, dtype: null, bosTokenId: null, eosTokenIds: [], modelType: "qwen3",
+    outputBias: false, qkNorm: true, tieEmbeddings: false, dtype: null, bosTokenId: null, eosTokenIds: [], modelType: "qwen3", quantization: null,
   });
 });
 

@@ -87,9 +87,9 @@ const REFUSED: [name: string, config: unknown, message: string][] = [
   ["layer types of another depth", { ...QWEN, layer_types: ["full_attention"] },
     "layer_types: expected 2 entries (num_hidden_layers), found 1"],
   ["multimodal RoPE", { ...QWEN, use_mrope: true }, "use_mrope: expected false (multimodal RoPE is not supported), found true"],
-  ["quantized", { ...QWEN, quantization_config: { quant_method: "gptq", bits: 4 } },
-    "quantization_config: expected none (quantized checkpoints are not yet supported by this loader; take the original one), "
-      + 'found "gptq"'],
+  ["quantized in a way that we do not read", { ...QWEN, quantization_config: { quant_method: "fp8" } },
+    "quantization_config.quant_method: expected bitsandbytes, gptq or awq (take a checkpoint that was quantized so, or the original one), "
+      + 'found "fp8"'],
   ["end-of-text id outside the vocabulary", { ...QWEN, eos_token_id: [5, 96] },
     "eos_token_id: expected an integer from 0 to 95, found 96"],
 ];

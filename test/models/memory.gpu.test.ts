@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { LLM, type KvFormat, type LoadOptions, type MemoryReport, type ModelConfig } from "../../index.ts";
+import { LLM, type LoadOptions, type MemoryReport, type ModelConfig } from "../../index.ts";
 import { goldenVariants } from "../support/goldens.ts";
 import { folderOf, tensorsOf, withModel } from "../support/llm.ts";
 
@@ -32,12 +32,12 @@ async function weightBytes(folder: string, config: ModelConfig, matrixBytes?: nu
   return total - (summed ? layers * hiddenSize * 4 : 0);
 }
 
-/** Two pools, the tables and lengths of every slot, and a row of 64 words that tells a kernel its layer. */
-function kvBytes(llm: LLM, { kv, slots, contiguous = false }: { kv: KvFormat; slots: number; contiguous?: boolean }): number {
-  const { layers, kvHeads, headDim } = llm.config;
+/** Two pools of entries of `key` and `value` bytes, the tables and lengths of every slot, and a row of 64 words that tells a kernel its layer. */
+function kvBytes(llm: LLM, { key, value = key, slots, contiguous = false }: { key: number; value?: number; slots: number; contiguous?: boolean }): number {
+  const { layers, kvHeads } = llm.config;
   const { blocksTotal, blockSize } = llm.cacheStats();
   const tableWords = contiguous ? 1 : Math.ceil(llm.maxModelLen / blockSize);
-  return 2 * buffer(blocksTotal * blockSize * headDim * BYTES[kv]) + buffer(slots * layers * kvHeads * tableWords * 4)
+  return buffer(blocksTotal * blockSize * key) + buffer(blocksTotal * blockSize * value) + buffer(slots * layers * kvHeads * tableWords * 4)
     + buffer(slots * layers * kvHeads * 4) + layers * 256;
 }
 
@@ -52,7 +52,7 @@ for (const { name, folder } of goldenVariants().filter(({ name }) => VARIANTS.in
     await withModel(folder, OPTIONS, async (llm) => {
       const memory = llm.memory();
       assert.is(memory.weights, await weightBytes(folder, llm.config));
-      assert.is(memory.kv, kvBytes(llm, { kv: "f32", slots: 8 }));
+      assert.is(memory.kv, kvBytes(llm, { key: 4 * llm.config.headDim, slots: 8 }));
       assert.is(memory.logits, 8 * llm.config.vocabSize * 4);
       assert.is(memory.total, sum(memory));
     });
@@ -61,18 +61,25 @@ for (const { name, folder } of goldenVariants().filter(({ name }) => VARIANTS.in
 
 test("formats and sizes of cache and weights", async () => {
   const folder = folderOf("qwen3-gqa-tied");
-  const cases: readonly (readonly [LoadOptions, blocks: number | null])[] = [
-    [{ kv: "f16" }, null], [{ kv: "bf16", kvLayout: { name: "paged", blockSize: 5 } }, null], [{ kvLayout: { name: "contiguous", reserve: "max" } }, null],
-    [{ kvMemory: 100_000 }, Math.floor(100_000 / (2 * 16 * 32 * 4))], [{ kvMemory: 300_000, kvLayout: { name: "contiguous", reserve: "max" } }, Math.floor(300_000 / (2 * 32 * 4))],
+  // Bytes of a key and a value of 32 dimensions: int8 has a word for the f16 of one group, int4 a word for every group.
+  const f32 = 32 * 4, [int8, int4, int4Of8] = [32 + 4, 16 + 4, 16 + 4 * 4];
+  const cases: readonly (readonly [LoadOptions, blocks: number | null, key: number, value: number])[] = [
+    [{ kv: "f16" }, null, 64, 64], [{ kv: "bf16", kvLayout: { name: "paged", blockSize: 5 } }, null, 64, 64],
+    [{ kvLayout: { name: "contiguous", reserve: "max" } }, null, f32, f32],
+    [{ kvMemory: 100_000 }, Math.floor(100_000 / (2 * 16 * f32)), f32, f32],
+    [{ kvMemory: 300_000, kvLayout: { name: "contiguous", reserve: "max" } }, Math.floor(300_000 / (2 * f32)), f32, f32],
+    [{ kv: "int8" }, null, int8, int8], [{ kv: "int4", kvMemory: 100_000 }, Math.floor(100_000 / (16 * 2 * int4)), int4, int4],
+    [{ kv: { k: "int8", v: { format: "int4", group: 8 } }, kvMemory: 100_000 }, Math.floor(100_000 / (16 * (int8 + int4Of8))), int8, int4Of8],
+    [{ kv: { k: "f32", v: "int4" }, kvMemory: 300_000, kvLayout: { name: "contiguous", reserve: "max" } }, Math.floor(300_000 / (f32 + int4)), f32, int4],
   ];
-  for (const [options, blocks] of cases) {
+  for (const [options, blocks, key, value] of cases) {
     await withModel(folder, { ...OPTIONS, ...options }, async (llm) => {
       const { layers, kvHeads, headDim } = llm.config;
       assert.is(headDim, 32, "what the expected numbers of blocks are made with");
       const { blocksTotal, blockSize } = llm.cacheStats();
       assert.is(blocksTotal, blocks ?? layers * kvHeads * 8 * Math.ceil(256 / blockSize), JSON.stringify(options));
       const contiguous = options.kvLayout?.name === "contiguous";
-      assert.is(llm.memory().kv, kvBytes(llm, { kv: options.kv ?? "f32", slots: 8, contiguous }), JSON.stringify(options));
+      assert.is(llm.memory().kv, kvBytes(llm, { key, value, slots: 8, contiguous }), JSON.stringify(options));
     });
   }
   for (const weights of ["f32", "f16"] as const) {

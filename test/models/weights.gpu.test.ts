@@ -9,6 +9,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { convert, numberToBf16 } from "../../engine/dtype.ts";
 import { LLM, ModelFileError, UsageError, type WeightFormat } from "../../index.ts";
+import type { FloatFormat } from "../../kernels/formats.ts";
 import { withEngine } from "../support/engine.ts";
 import { argmaxes, bits, type Draft, folderOf, relativeError, withCheckpoint, withGpus, withModel } from "../support/llm.ts";
 import { rejects } from "../support/rejects.ts";
@@ -86,7 +87,7 @@ function narrowed(format: "f16" | "bf16"): (draft: Draft) => void {
   return ({ tensors }) => {
     for (const [name, { dtype, shape, data }] of tensors) {
       if (shape.length !== 2) continue;
-      const narrow = convert(data, dtype.toLowerCase() as WeightFormat, format);
+      const narrow = convert(data, dtype.toLowerCase() as FloatFormat, format);
       tensors.set(name, { name, dtype: format.toUpperCase() as "F16" | "BF16", shape, data: narrow });
     }
   };

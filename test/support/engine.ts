@@ -9,14 +9,14 @@ import { BlockTables } from "../../models/block_tables.ts";
 import { readConfig, type ModelConfig } from "../../models/config.ts";
 import { KvCache } from "../../models/kv_cache.ts";
 import { loadModel } from "../../models/model.ts";
-import type { KvFormat, KvLayout, WeightFormat } from "../../models/options.ts";
+import type { KvChoice, KvLayout, WeightFormat } from "../../models/options.ts";
 import { Runner } from "../../models/runner.ts";
 import { GREEDY } from "./fake_runner.ts";
 
 export interface EngineOptions {
   readonly folder: string;
   readonly layout?: KvLayout;
-  readonly kv?: KvFormat;
+  readonly kv?: KvChoice;
   readonly weights?: "auto" | WeightFormat;
   /** Rows of one pass at most. Default 64. */
   readonly rows?: number;
@@ -63,7 +63,7 @@ export async function withEngine(options: EngineOptions, body: (engine: Engine) 
       format: weights, defaultFormat: "f16", onProgress: (label) => { if (label === "weights") Reflect.deleteProperty(gpu, "maxBinding"); },
     });
     const cache = await KvCache.create(gpu, { ...config, format: kv, layout, slots, maxModelLen: MAX_MODEL_LEN, memory: null, sequences: slots });
-    const runner = await Runner.create(gpu, model, cache, { rows, samples: rows, maxModelLen: MAX_MODEL_LEN });
+    const runner = await Runner.create(gpu, model, cache, { rows, samples: rows, maxModelLen: MAX_MODEL_LEN, int8: weights === "llm.int8" });
     await body({ gpu, config, cache, tables: blockTables(cache), runner, embeddingParts: model.embedding.parts.length, ...passes(cache, runner) });
     cache.close();
     runner.close();

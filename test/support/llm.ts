@@ -13,6 +13,7 @@ import { Gpu, type OpenOptions } from "../../engine/gpu.ts";
 import { writeSafetensors, type TensorData } from "../../engine/safetensors_writer.ts";
 import type { SafetensorsDtype } from "../../engine/safetensors_header.ts";
 import { LLM, type LoadOptions } from "../../index.ts";
+import { Runner } from "../../models/runner.ts";
 
 /** Folder of a bundled model or of a golden's own checkpoint. */
 export function folderOf(name: string): string {
@@ -29,6 +30,13 @@ export async function withModel(model: string, options: LoadOptions, body: (llm:
     await llm.close();
   }
   assert.is(llm.memory().total, 0, "bytes on the GPU after close()");
+}
+
+/** Load without compiling what the test will not run: whatever it does run is compiled then. Give `test.after` what this returns. */
+export function withoutWarmUp(): () => void {
+  const { prepare } = Runner.prototype;
+  Runner.prototype.prepare = () => Promise.resolve();
+  return () => { Runner.prototype.prepare = prepare; };
 }
 
 /** Run `body`, which gets the devices that are opened in it, with `options` forced on each and after `prepare` has been at it. */

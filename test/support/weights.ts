@@ -1,7 +1,7 @@
 /** Weights for kernel tests, stacked and cut as the loader stacks and cuts them. */
 
 import type { Gpu } from "../../engine/gpu.ts";
-import type { Weight } from "../../kernels/linear.ts";
+import type { Weight } from "../../kernels/weights.ts";
 import { put, type FloatFormat } from "./gpu.ts";
 
 export interface WeightValues {

@@ -47,7 +47,7 @@ function program(): Command {
     .option("--temperature <number>", "0 is greedy (default: 0)", once)
     .option("--ignore-eos", "generate on past the model's end of text")
     .option("--num-warmups <count>", "requests before the clock starts (default: 1)", once)
-    .option("--weights <format>", "auto, f32, f16 or bf16 (default: auto, as stored)", once)
+    .option("--weights <format>", "auto (as stored, the default), f32, f16, bf16, int8, llm.int8, nf4, fp4, nf4-double or fp4-double", once)
     .option("--kv <format>", "number format of the KV cache (default: f16)", once)
     .option("--kv-memory <bytes>", "memory for keys and values: 512MiB, 1GB, or bytes", once)
     .option("--kv-layout <name>", "paged, contiguous-max or contiguous-exact (default: paged)", once)

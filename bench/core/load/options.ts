@@ -1,6 +1,8 @@
 /** From the flags of `node bench/load.ts`, which are named as in `vllm bench serve` where that has them, to one checked record. */
 
 import type { KvFormat, KvLayout, LoadOptions, WeightFormat } from "../../../index.ts";
+import { WEIGHT_FORMATS } from "../../../kernels/formats.ts";
+import { KV_FORMATS } from "../../../kernels/kv_formats.ts";
 import { anyText, choice, flagOf, list, memory, readFlags, real, refuse, whole, type Rule } from "./flags.ts";
 
 export const LATENCIES = ["ttft", "tpot", "itl", "e2el"] as const;
@@ -72,8 +74,8 @@ const RULES = {
   metricPercentiles: list(real(0, { max: 100 }), "numbers from 0 to 100, separated by commas, each once"),
   seed: whole(0, 0xffff_ffff), temperature: real(0, { max: 100 }), numWarmups: whole(0, 10_000),
   kvLayout: choice(...(Object.keys(LAYOUTS) as LayoutName[])),
-  blockSize: whole(1), kvMemory: memory, maxModelLen: whole(2), maxNumSeqs: whole(1, 1024), weights: choice("auto", "f32", "f16", "bf16"),
-  kv: choice("f32", "f16", "bf16"), adapter: anyText, outputDir: anyText,
+  blockSize: whole(1), kvMemory: memory, maxModelLen: whole(2), maxNumSeqs: whole(1, 1024), weights: choice("auto", ...WEIGHT_FORMATS),
+  kv: choice(...KV_FORMATS), adapter: anyText, outputDir: anyText,
 } as const;
 
 /** `flags` as commander gives them: texts by name. Throws UsageError with a line for every problem. */

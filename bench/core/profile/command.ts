@@ -25,7 +25,7 @@ function program(): Command {
     .option("--new <tokens>", "tokens decoded behind it (default: 128)", once)
     .option("--repetitions <count>", "of everything measured (default: 5)", once)
     .option("--concurrency <list>", "also run as many requests at a time: 1,8", once)
-    .option("--weights <format>", "auto, f32, f16 or bf16 (default: auto, as stored)", once)
+    .option("--weights <format>", "auto (as stored, the default), f32, f16, bf16, int8, llm.int8, nf4, fp4, nf4-double or fp4-double", once)
     .option("--kv <format>", "number format of the KV cache (default: f16)", once)
     .option("--kv-memory <bytes>", "memory for keys and values: 512MiB, 1GB, or bytes", once)
     .option("--max-model-len <tokens>", "longest prompt and continuation together", once)

@@ -7,11 +7,13 @@
  */
 
 import { DTYPE_BYTES } from "../../../engine/dtype.ts";
-import type { KvFormat, ModelConfig, WeightFormat } from "../../../index.ts";
+import { bytesPerWeight, isFloat, type WeightFormat } from "../../../kernels/formats.ts";
+import type { KvFloat } from "../../../kernels/kv_formats.ts";
+import type { ModelConfig } from "../../../index.ts";
 
 export interface FloorOptions {
   readonly weights: WeightFormat;
-  readonly kv: KvFormat;
+  readonly kv: KvFloat;
   /** Entries of the cache that the decoded token attends to beside itself. */
   readonly context: number;
   /** Tokens of the prefill. */
@@ -38,13 +40,14 @@ const CALLS_OUTSIDE = 9;
 
 export function floorOf(config: ModelConfig, { weights, kv, context, prompt }: FloorOptions): Floor {
   const { layers, hiddenSize: C, vocabSize: V, heads, kvHeads, headDim: D } = config;
-  const [weight, entry] = [DTYPE_BYTES[weights], 2 * layers * kvHeads * D * DTYPE_BYTES[kv]];
+  const entry = 2 * layers * kvHeads * D * DTYPE_BYTES[kv];
+  const weight = bytesPerWeight(weights), table = isFloat(weights) ? weight : bytesPerWeight(config.dtype ?? "f16"); // tables stay in floats
   const layerParameters = layers * matricesOf(config);
   const headParameters = V * C;
   const vectors = 4 * (layers * vectorsOf(config) + (config.architecture === "gpt_neox" ? 2 : 1) * C);
   /** `embedded`: rows of the embedding that are looked up; where it is the head as well, all of it is read anyway. */
   const weightBytes = (embedded: number): number =>
-    (layerParameters + headParameters + (config.tieEmbeddings ? 0 : Math.min(embedded, V) * C)) * weight + vectors;
+    layerParameters * weight + (headParameters + (config.tieEmbeddings ? 0 : Math.min(embedded, V) * C)) * table + vectors;
   const work = (embedded: number, kvBytes: number, flops: number): Work =>
     ({ weightBytes: weightBytes(embedded), kvBytes, bytes: weightBytes(embedded) + kvBytes, flops });
   const attention = (pairs: number): number => 4 * layers * heads * D * pairs;

@@ -1,7 +1,8 @@
 /** The models whose floors stand in docs/floors.md, and the table that `node bench/profile.ts --floors` prints of them. */
 
 import { fileURLToPath } from "node:url";
-import type { ModelConfig, WeightFormat } from "../../../index.ts";
+import type { ModelConfig } from "../../../index.ts";
+import type { FloatFormat } from "../../../kernels/formats.ts";
 import { parseConfig, readConfig } from "../../../models/config.ts";
 import { presetConfig } from "../../../models/presets.ts";
 import { floorOf, type FloorOptions } from "./floors.ts";
@@ -35,7 +36,7 @@ export async function floorsTable({ context, prompt }: Pick<FloorOptions, "conte
     `GFLOP of a prefill of ${prompt}`, "FLOP per byte, decode", "FLOP per byte, prefill",
   ];
   const rows = (await floorModels()).map(({ name, config }) => {
-    const weights: WeightFormat = config.dtype ?? "f16";
+    const weights: FloatFormat = config.dtype ?? "f16";
     const { decode, prefill } = floorOf(config, { weights, kv: "f16", context, prompt });
     return [
       name, ...[decode.weightBytes / 1e6, decode.kvBytes / 1e6, decode.bytes / 1e6, decode.flops / 1e9, 100e9 / decode.bytes].map(short),

@@ -1,6 +1,8 @@
 /** From the flags of `node bench/profile.ts` to one checked record. */
 
-import type { KvFormat, LoadOptions, WeightFormat } from "../../../index.ts";
+import { WEIGHT_FORMATS, type WeightFormat } from "../../../kernels/formats.ts";
+import type { KvFloat } from "../../../kernels/kv_formats.ts";
+import type { LoadOptions } from "../../../index.ts";
 import { anyText, choice, flagOf, list, memory, readFlags, refuse, whole } from "../load/flags.ts";
 
 export interface ProfileConfig {
@@ -12,7 +14,7 @@ export interface ProfileConfig {
   /** How many requests run at the same time, one row of the table each. */
   readonly concurrency: readonly number[];
   readonly weights: "auto" | WeightFormat;
-  readonly kv: KvFormat;
+  readonly kv: KvFloat;
   readonly kvMemory: number | null;
   readonly maxModelLen: number | null;
   readonly prefillChunk: number | null;
@@ -27,7 +29,7 @@ export interface ProfileConfig {
 const RULES = {
   model: anyText, prompt: whole(1, 1_000_000), new: whole(1, 1_000_000), repetitions: whole(1, 1000),
   concurrency: list(whole(1, 1024), "whole numbers from 1 to 1024, separated by commas, each once"),
-  weights: choice("auto", "f32", "f16", "bf16"), kv: choice("f32", "f16", "bf16"), kvMemory: memory, maxModelLen: whole(2), prefillChunk: whole(1, 65_535),
+  weights: choice("auto", ...WEIGHT_FORMATS), kv: choice("f32", "f16", "bf16"), kvMemory: memory, maxModelLen: whole(2), prefillChunk: whole(1, 65_535),
   adapter: anyText, seed: whole(0, 0xffff_ffff), outputDir: anyText,
 } as const;
 

@@ -1,6 +1,7 @@
 /**
- * The arms of an experiment: one model under several cache layouts, each in an LLM of its own and all loaded at the same time, since only
- * so can they take turns within an iteration, which keeps a machine that warms up or is busy for a while from favouring one of them.
+ * The arms of an experiment: one model in several ways, each in an LLM of its own and all loaded at the same time, since only so can they
+ * take turns within an iteration, which keeps a machine that warms up or is busy for a while from favouring one of them. Those of
+ * PagedAttention differ in where the cache lies; those of quantization and precision (weights/arms.ts) in the numbers of the weights.
  *
  *   contiguous-max     every sequence reserves max_model_len tokens; static batches, one after the other       (--method basic)
  *   contiguous-exact   every sequence reserves exactly what its request will come to; continuous batching
@@ -9,9 +10,13 @@
  */
 
 import { ContextLengthError, OutOfMemoryError } from "../../engine/errors.ts";
-import { DTYPE_BYTES } from "../../engine/dtype.ts";
 import type { TraceEvent } from "../../engine/trace.ts";
+import type { DivergenceResult, PerplexityOptions, PerplexityResult } from "../../models/options.ts";
+import type { Outliers } from "../../models/runner.ts";
+import type { HeldWeights } from "../../models/weights.ts";
 import type { CacheStats, Environment, GenerateOptions, GenerateResult, KvLayout, LoadOptions, MemoryReport, ModelConfig, ModelSource } from "../../index.ts";
+import { WEIGHT_FORMATS } from "../../kernels/formats.ts";
+import { kvEncodings, kvEntryWords } from "../../kernels/kv_formats.ts";
 import { contiguousExact, contiguousMax, paged, reservedEntries } from "../../techniques/paged_attention/index.ts";
 import { CacheMeter } from "./meter.ts";
 import type { ExperimentConfig } from "./schema.ts";
@@ -26,20 +31,47 @@ export interface Model {
   readonly loadTimings: { readonly weightsMs: number; readonly pipelinesMs: number };
   readonly trace: { on(listener: (event: TraceEvent) => void): () => void };
   memory(): MemoryReport;
+  resetPeak(): void;
   cacheStats(): CacheStats;
   generate(prompt: readonly number[], options: GenerateOptions): Promise<GenerateResult>;
   generateBatch(prompts: readonly (readonly number[])[], options: GenerateOptions): Promise<GenerateResult[]>;
+  perplexity(ids: readonly number[], options: PerplexityOptions): Promise<PerplexityResult>;
+  /** How far its predictions are from those of `base`. */
+  divergence(base: Model, ids: readonly number[], options: PerplexityOptions): Promise<DivergenceResult>;
+  weightFormats(): readonly HeldWeights[];
+  outliers(): Promise<Outliers | null>;
   close(): Promise<void>;
 }
 export type Load = (model: string, options: LoadOptions) => Promise<Model>;
 
-export const ARM_NAMES = ["contiguous-max", "contiguous-exact", "paged", "paged-prefix"] as const;
-export type ArmName = (typeof ARM_NAMES)[number];
+export const LAYOUT_ARMS = ["contiguous-max", "contiguous-exact", "paged", "paged-prefix"] as const;
+export type LayoutArm = (typeof LAYOUT_ARMS)[number];
+/** `again`: the first arm a second time, for what two equal arms differ by. */
+export const WEIGHT_ARMS = ["basic", "again", "quantized", ...WEIGHT_FORMATS] as const;
+export type WeightArm = (typeof WEIGHT_ARMS)[number];
+export type ArmName = LayoutArm | WeightArm;
 
-const LAYOUTS: Readonly<Record<ArmName, (config: ExperimentConfig) => KvLayout>> = {
+/** What makes an arm: how its LLM is loaded, and how it is given its requests. */
+export interface ArmPlan {
+  readonly name: ArmName;
+  readonly layout: KvLayout;
+  readonly prefixCache: boolean;
+  /** A batch is done before the next one begins; else requests come and go. */
+  readonly isStatic: boolean;
+  /** Beside what every arm is loaded with. */
+  readonly options: Partial<LoadOptions>;
+}
+
+const LAYOUTS: Readonly<Record<LayoutArm, (config: ExperimentConfig) => KvLayout>> = {
   "contiguous-max": () => contiguousMax, "contiguous-exact": () => contiguousExact,
   paged: ({ block_size }) => paged(block_size), "paged-prefix": ({ block_size }) => paged(block_size),
 };
+
+export function layoutArms(names: readonly LayoutArm[], config: ExperimentConfig): ArmPlan[] {
+  return names.map((name) => ({
+    name, layout: LAYOUTS[name](config), prefixCache: name === "paged-prefix", isStatic: name === "contiguous-max", options: { weights: config.weights },
+  }));
+}
 
 export interface Arm {
   readonly name: ArmName;
@@ -74,17 +106,18 @@ const MOST_SEQUENCES = 256;
  * Loads every arm with a pool of the same bytes: kv_memory, or what the first arm takes by default, batch_size sequences of max_model_len.
  * `memoryAlone`: continuous arms may run as many sequences as the pool holds. Throws what loading throws; nothing stays loaded then.
  */
-export async function loadArms(names: readonly ArmName[], config: ExperimentConfig, load: Load, { memoryAlone = false } = {}): Promise<Arms> {
+export async function loadArms(plans: readonly ArmPlan[], config: ExperimentConfig, load: Load, { memoryAlone = false } = {}): Promise<Arms> {
   const loaded: Arm[] = [];
   let tooSmall: { readonly name: ArmName; readonly error: OutOfMemoryError } | null = null;
   let budget = config.kv_memory;
   try {
-    for (const name of names) {
-      const limit = !memoryAlone || (name === "contiguous-max" && budget === undefined) ? config.batch_size : Math.min(config.num_prompts, MOST_SEQUENCES);
+    for (const plan of plans) {
+      const { name } = plan;
+      const limit = !memoryAlone || (plan.isStatic && budget === undefined) ? config.batch_size : Math.min(config.num_prompts, MOST_SEQUENCES);
       try {
-        loaded.push(await loadArm(name, config, load, budget, limit, loaded.length > 0));
+        loaded.push(await loadArm(plan, config, load, budget, limit, loaded.length > 0));
       } catch (error) {
-        if (!(error instanceof OutOfMemoryError) || name !== "contiguous-max" || budget === undefined || names.length === 1) throw error;
+        if (!(error instanceof OutOfMemoryError) || name !== "contiguous-max" || budget === undefined || plans.length === 1) throw error;
         tooSmall = { name, error }; // perhaps: the next arm tells how much a token takes
         continue;
       }
@@ -110,22 +143,25 @@ export function entriesOf({ config: { layers, kvHeads } }: Pick<Model, "config">
   return Math.floor(bytes / (entryBytes * layers * kvHeads));
 }
 
-async function loadArm(name: ArmName, c: ExperimentConfig, load: Load, kvMemory: number | undefined, limit: number, another: boolean): Promise<Arm> {
-  const layout = LAYOUTS[name](c);
+async function loadArm(
+  { name, layout, prefixCache, isStatic, options }: ArmPlan, c: ExperimentConfig, load: Load, kvMemory: number | undefined, limit: number, another: boolean,
+): Promise<Arm> {
   const llm = await load(c.model, {
-    weights: c.weights, kv: c.kv, kvLayout: layout, prefixCache: name === "paged-prefix", maxSequences: limit, adapter: c.adapter ?? c.device?.[0] ?? "auto",
+    ...options, kv: c.kv, kvLayout: layout, prefixCache, maxSequences: limit, adapter: c.adapter ?? c.device?.[0] ?? "auto",
     ...(kvMemory !== undefined && { kvMemory }), ...(c.max_model_len !== undefined && { maxModelLen: c.max_model_len }),
     ...(c.revision !== undefined && { revision: c.revision }), ...(c.model.startsWith("random:") && { seed: c.seed }),
   }).catch((error: unknown) => {
     if (!another || !(error instanceof OutOfMemoryError)) throw error;
-    throw new OutOfMemoryError(`${error.message}; all arms are loaded at the same time: lower kv_memory, or run --method basic and --method optimized one after the other`, { cause: error });
+    const instead = c.technique === "PagedAttention" ? "run --method basic and --method optimized one after the other" : "give --loading in-turn";
+    throw new OutOfMemoryError(`${error.message}; all arms are loaded at the same time: lower kv_memory, or ${instead}`, { cause: error });
   });
   const { blocksTotal, blockSize } = llm.cacheStats();
-  const entryBytes = 2 * llm.config.headDim * DTYPE_BYTES[c.kv];
+  const { k, v } = kvEncodings(c.kv, llm.config.headDim);
+  const entryBytes = 4 * (kvEntryWords(k) + kvEntryWords(v));
   const entries = Math.floor(blocksTotal / (llm.config.layers * llm.config.kvHeads)) * blockSize;
   return {
     name, layout, llm, limit, entries, entryBytes, poolBytes: blocksTotal * blockSize * entryBytes, meter: new CacheMeter(llm),
-    batch: name === "contiguous-max" ? Math.max(1, Math.min(limit, Math.floor(entries / llm.maxModelLen))) : null,
+    batch: isStatic ? Math.max(1, Math.min(limit, Math.floor(entries / llm.maxModelLen))) : null,
   };
 }
 

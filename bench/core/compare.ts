@@ -1,6 +1,6 @@
 /**
  * What may be concluded from a run, in the words of its language: whether the technique acted at all, whether it changed a text it must
- * not change, and sentences about differences. A sentence is claimed only when every iteration agrees; nothing else makes one.
+ * not change, and sentences about differences. A sentence is claimed only when the iterations agree (stats.ts); nothing else makes one.
  */
 
 import type { ArmName } from "./arms.ts";
@@ -79,7 +79,7 @@ function textsInWords(identical: Identical | null, words: Words): string {
   return firstDifference === null ? words.allSame(of) : words.someSame(same, of, firstDifference.token + 1, firstDifference.prompt + 1);
 }
 
-/** The sentence about one metric: a difference is claimed only when every iteration agrees on its sign and it stands out of the noise (stats.ts). */
+/** The sentence about one metric: a difference is claimed only when the iterations agree on its sign and it stands out of the noise (stats.ts). */
 export function sentence({ metric, change }: { readonly metric: Pick<Metric, "key" | "better" | "missing">; readonly change: Change | null }, words: Words): string {
   const label = words.metrics[metric.key];
   if (change === null) return words.cannotCompare(label, metric.missing === undefined ? null : words.missing[metric.missing]);
@@ -93,11 +93,11 @@ export function sentence({ metric, change }: { readonly metric: Pick<Metric, "ke
 export function ratioSentence({ metric, change }: MetricChange, words: Words): string {
   if (change === null) return sentence({ metric, change }, words);
   const ratio = (by: number): string => (1 + by / 100).toFixed(3);
-  return words.ratio(words.metrics[metric.key], ratio(change.median), words.range(ratio(change.min), ratio(change.max)), doubtOf(change, words));
+  return words.ratio(words.metrics[metric.key], ratio(change.median), words.range(ratio(change.low), ratio(change.high)), doubtOf(change, words));
 }
 
-export function rangeOf({ min, max }: Change, words: Words): string {
-  return min === max ? signed(min) : words.range(signed(min), signed(max));
+export function rangeOf({ low, high }: Change, words: Words): string {
+  return low === high ? signed(low) : words.range(signed(low), signed(high));
 }
 
 /** Why a change is not claimed; null when it is. */

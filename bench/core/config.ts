@@ -8,13 +8,17 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { UsageError } from "../../engine/errors.ts";
 import { nearest } from "../../engine/nearest.ts";
-import { DEFAULTS, problemsOf, show, type ExperimentConfig, type Key, type Problem } from "./schema.ts";
+import { problemsOf } from "./problems.ts";
+import { DEFAULTS, show, TECHNIQUES, withoutEffect, type ExperimentConfig, type Key, type Problem, type Technique } from "./schema.ts";
 import { readYamlFile, type YamlFile } from "./yaml_file.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
-/** Techniques with an experiment, by every name they go by. */
-const TECHNIQUES: Readonly<Record<string, string>> = { pagedattention: "PagedAttention", paged_attention: "PagedAttention" };
+/** Techniques by every name they go by. */
+const NAMES: Readonly<Record<string, Technique>> = {
+  pagedattention: "PagedAttention", paged_attention: "PagedAttention", 量化: "量化", quantization: "量化", precision: "precision",
+};
+const techniqueOf = (name: unknown): Technique | undefined => (typeof name === "string" && Object.hasOwn(NAMES, name.toLowerCase()) ? NAMES[name.toLowerCase()] : undefined);
 const LEVELS = ["small", "medium", "large"];
 
 /** What is reserved and wasted comes out the same every time, and a run over every distribution takes long: more iterations are asked for. */
@@ -40,13 +44,19 @@ export interface LoadedConfig {
 export function loadConfig({ config, technique, batchLevel, flags }: ConfigRequest): LoadedConfig {
   const path = config ?? defaultFile(technique ?? "PagedAttention", batchLevel ?? "medium");
   const file = readYamlFile(path);
-  const fromFlags: Readonly<Record<string, unknown>> = { ...flags, ...(config !== undefined && batchLevel !== undefined && { batch_level: batchLevel }) };
-  const { values, origins } = settle([DEFAULTS, file.values, fromFlags]);
+  const fromFlags: Readonly<Record<string, unknown>> = {
+    ...flags, ...(config !== undefined && batchLevel !== undefined && { batch_level: batchLevel }),
+    ...(techniqueOf(technique) !== undefined && !Object.hasOwn(file.values, "technique") && { technique: techniqueOf(technique) }),
+  };
+  const named = techniqueOf(file.values["technique"]);
+  const { values, origins } = settle([DEFAULTS, { ...file.values, ...(named !== undefined && { technique: named }) }, fromFlags]);
   const written = (key: string): string | null => (Object.hasOwn(fromFlags, key) ? null : file.written(key));
   const problems = problemsOf(values, nearest, (key, value) => show(value, written(key)));
-  if (technique !== undefined && config !== undefined && TECHNIQUES[technique.toLowerCase()] !== values["technique"]) {
+  if (technique !== undefined && config !== undefined && techniqueOf(technique) !== values["technique"]) {
     problems.push({ key: "technique", message: `--technique ${technique} does not fit this file` });
   }
+  const runs = TECHNIQUES.find((name) => name === values["technique"]);
+  if (runs !== undefined) problems.push(...withoutEffect(runs, Object.keys(origins).filter((key) => origins[key] === "file" || origins[key] === "flag")));
   if (problems.length > 0) throw new UsageError(inWords(problems, file, fromFlags));
   return { config: Object.freeze(values) as unknown as ExperimentConfig, file: path, origins };
 }
@@ -69,7 +79,15 @@ function settle(sources: readonly Readonly<Record<string, unknown>>[]): { values
     origins[key] = `follows ${stronger}`;
   };
   if (values["temperature"] === 0) follow("top_p", "temperature", 1);
-  if (values["method"] === "basic") follow("block_size", "method", DEFAULTS.block_size);
+  if (values["method"] === "basic") {
+    if (values["technique"] === "PagedAttention") follow("block_size", "method", DEFAULTS.block_size);
+    for (const key of ["quantization_config", "quantize_to"] as const) follow(key, "method", undefined);
+  }
+  if (values["perplexity_windows"] === 0) {
+    for (const key of ["perplexity_text", "perplexity_protocol", "perplexity_context"] as const) follow(key, "perplexity_windows", DEFAULTS[key]);
+    follow("perplexity_stride", "perplexity_windows", undefined);
+  }
+  if (values["perplexity_protocol"] !== "hf-strided") follow("perplexity_stride", "perplexity_protocol", undefined);
   // Of two experiments the one asked for later runs; what only the other needs gives way with it.
   const isMemory = values["benchmark_memory"] === true, isPrefix = values["shared_prefix"] !== undefined;
   if (isMemory && isPrefix) {
@@ -87,7 +105,7 @@ function settle(sources: readonly Readonly<Record<string, unknown>>[]): { values
     follow("test_iterations", experiment, MEMORY_ITERATIONS);
     follow("ignore_eos", experiment, true);
   }
-  for (const [a, b] of [["prompts", "prompts_file"], ["device", "adapter"]] as const) {
+  for (const [a, b] of [["prompts", "prompts_file"], ["device", "adapter"], ["quantization_config", "quantize_to"]] as const) {
     if (values[a] === undefined || values[b] === undefined) continue;
     follow(a, b, undefined);
     if (values[a] !== undefined) follow(b, a, undefined);
@@ -110,10 +128,10 @@ function inWords(problems: readonly Problem[], file: YamlFile, flags: Readonly<R
 }
 
 function defaultFile(technique: string, level: string): string {
-  const name = TECHNIQUES[technique.toLowerCase()];
+  const name = techniqueOf(technique);
   if (name === undefined) {
-    const [close] = nearest(technique, Object.values(TECHNIQUES));
-    throw new UsageError(`--technique: expected PagedAttention, got "${technique}"${close === undefined ? "" : `; did you mean ${close}?`}`);
+    const [close] = nearest(technique, ["PagedAttention", "quantization", "precision"]);
+    throw new UsageError(`--technique: expected PagedAttention, 量化 (or quantization) or precision, got "${technique}"${close === undefined ? "" : `; did you mean ${close}?`}`);
   }
   if (!LEVELS.includes(level)) {
     const [close] = nearest(level, LEVELS);

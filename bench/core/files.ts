@@ -35,20 +35,20 @@ export class ResultsFolder {
   private constructor(path: string) { this.path = path; }
 
   /**
-   * Write files (name and text) completely, then give them their names: when one does not fit the disk, none appears, and the reports of
+   * Write files (name, and text or bytes) completely, then give them their names: when one does not fit the disk, none appears, and the reports of
    * an earlier run stay together. Returns their paths.
    */
-  write(files: readonly (readonly [name: string, text: string])[]): string[] {
+  write(files: readonly (readonly [name: string, content: string | Uint8Array])[]): string[] {
     const temporaries: string[] = [];
     let path = this.path;
     try {
-      for (const [name, text] of files) {
+      for (const [name, content] of files) {
         path = join(this.path, name);
         const temporary = `${path}.${process.pid}.tmp`;
         const file = openSync(temporary, "w");
         temporaries.push(temporary);
         try {
-          writeFileSync(file, text);
+          writeFileSync(file, content);
           fsyncSync(file);
         } finally {
           closeSync(file);

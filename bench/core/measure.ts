@@ -65,7 +65,7 @@ export interface Outcome {
   readonly source: ModelSource;
   readonly environment: Environment;
   readonly maxModelLen: number;
-  /** Whether all arms wrote the same; null unless every arm ran. */
+  /** Whether the arms that must write the same did; null unless each of them ran. */
   readonly identical: Identical | null;
 }
 
@@ -81,9 +81,10 @@ export interface Identical {
 
 export interface Hooks { readonly signal: AbortSignal; readonly onStep: (label: string, done: number, total: number) => void }
 
-/** Warm-up iterations have negative numbers. `label` goes before every step's own. */
+/** Warm-up iterations have negative numbers. `label` goes before every step's own. `alike`: the arms that must write the same; without it all. */
 export async function measure(
   { loaded, skipped, budget }: Arms, workOf: (iteration: number) => Work, config: ExperimentConfig, { signal, onStep }: Hooks, label = "",
+  alike: readonly ArmName[] = loaded.map(({ name }) => name),
 ): Promise<Outcome> {
   const { warmup_iterations: warmups, test_iterations: tests } = config;
   const random = seeded(config.seed);
@@ -115,7 +116,7 @@ export async function measure(
   const first = workOf(0);
   return {
     status, order, skipped, budget, source: llm.source, environment: llm.environment, maxModelLen: llm.maxModelLen,
-    identical: compareTexts(texts, loaded.map(({ name }) => name), config.temperature === 0),
+    identical: compareTexts(texts.filter(({ arm }) => alike.includes(arm)), alike, config.temperature === 0),
     arms: loaded.map((arm) => resultOf(arm, iterations.get(arm.name)!, first, budget)),
   };
 }

@@ -5,7 +5,7 @@
  */
 
 import { lifetimeWaste, type Lengths } from "../../techniques/paged_attention/index.ts";
-import { checkRoom, closeArms, loadArms, type ArmName, type Load } from "./arms.ts";
+import { checkRoom, closeArms, layoutArms, loadArms, type ArmName, type Load } from "./arms.ts";
 import { DISTRIBUTIONS, drawLengths, type Distribution } from "./lengths.ts";
 import { measure, type Hooks, type Job, type Outcome } from "./measure.ts";
 import { described, excerpt, type Prompts } from "./prompts.ts";
@@ -31,7 +31,7 @@ export interface MemoryOutcome {
 }
 
 export async function runMemoryBenchmark(config: ExperimentConfig, load: Load, hooks: Hooks): Promise<MemoryOutcome> {
-  const arms = await loadArms(["contiguous-max", "contiguous-exact", "paged"], config, load, { memoryAlone: true });
+  const arms = await loadArms(layoutArms(["contiguous-max", "contiguous-exact", "paged"], config), config, load, { memoryAlone: true });
   try {
     const { loaded } = arms, { llm } = loaded[0]!;
     const cells: MemoryCell[] = [];

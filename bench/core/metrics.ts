@@ -54,9 +54,12 @@ export interface MetricChange { readonly metric: Metric; readonly change: Change
 
 export interface Pair { readonly from: ArmName; readonly to: ArmName; readonly changes: readonly MetricChange[] }
 
-/** Every metric of `to` against `from`, iteration by iteration. */
-export function pairOf(from: ArmResult, to: ArmResult): Pair {
-  const changes = metricsOf(from).map((metric, i) => ({ metric, change: change(from.iterations.map(METRICS[i]!.of), to.iterations.map(METRICS[i]!.of)) }));
+/** Every metric of `to` against `from`, iteration by iteration. `control`: two equal arms; what they may differ by is the least that counts. */
+export function pairOf(from: ArmResult, to: ArmResult, control?: Pair): Pair {
+  const changes = metricsOf(from).map((metric, i) => {
+    const { low, high } = control?.changes[i]?.change ?? { low: 0, high: 0 };
+    return { metric, change: change(from.iterations.map(METRICS[i]!.of), to.iterations.map(METRICS[i]!.of), Math.max(Math.abs(low), Math.abs(high))) };
+  });
   return { from: from.name, to: to.name, changes };
 }
 

@@ -4,17 +4,17 @@
  * if the technique acted and, when greedy, changed nothing in the texts (compare.ts).
  */
 
-import { checkRoom, closeArms, loadArms, type Arm, type ArmName, type Load } from "./arms.ts";
+import { checkRoom, closeArms, layoutArms, loadArms, type Arm, type LayoutArm, type Load } from "./arms.ts";
 import { measure, type Hooks, type Job, type Outcome } from "./measure.ts";
 import { choosePrompts, described, excerpt, type Prompts } from "./prompts.ts";
 import type { ExperimentConfig } from "./schema.ts";
 
-const ARMS: Readonly<Record<ExperimentConfig["method"], readonly ArmName[]>> = {
+const ARMS: Readonly<Record<ExperimentConfig["method"], readonly LayoutArm[]>> = {
   basic: ["contiguous-max"], optimized: ["paged"], both: ["contiguous-max", "contiguous-exact", "paged"],
 };
 
 export async function runPagedAttention(config: ExperimentConfig, { texts }: Pick<Prompts, "texts">, load: Load, hooks: Hooks): Promise<Outcome> {
-  const arms = await loadArms(ARMS[config.method], config, load);
+  const arms = await loadArms(layoutArms(ARMS[config.method], config), config, load);
   try {
     const jobs = await jobsOf(texts, config, arms.loaded);
     checkRoom(jobs, arms.loaded, "max_tokens");
@@ -29,7 +29,7 @@ export async function runPagedAttention(config: ExperimentConfig, { texts }: Pic
  * again and the cache would be praised for a workload that nobody has. `prompts`: what follows the common text, warm-up first.
  */
 export async function runSharedPrefix(config: ExperimentConfig, load: Load, hooks: Hooks): Promise<{ outcome: Outcome; prompts: Prompts }> {
-  const arms = await loadArms(["paged", "paged-prefix"], config, load);
+  const arms = await loadArms(layoutArms(["paged", "paged-prefix"], config), config, load);
   try {
     const { tokenizer } = arms.loaded[0]!.llm;
     const shared = (await tokenizer.encode(excerpt(config.shared_prefix!))).slice(0, config.shared_prefix);
@@ -49,6 +49,6 @@ export async function runSharedPrefix(config: ExperimentConfig, load: Load, hook
   }
 }
 
-function jobsOf(texts: readonly string[], { max_tokens }: ExperimentConfig, [arm]: readonly Arm[]): Promise<Job[]> {
+export function jobsOf(texts: readonly string[], { max_tokens }: ExperimentConfig, [arm]: readonly Arm[]): Promise<Job[]> {
   return Promise.all(texts.map(async (text) => ({ ids: await arm!.llm.tokenizer.encode(text), newTokens: max_tokens })));
 }

@@ -6,8 +6,8 @@
 import { SingleBar } from "cli-progress";
 import { LLM } from "../../index.ts";
 import { DawnlmError } from "../../engine/errors.ts";
-import type { Load } from "./arms.ts";
-import { EXIT_INTERRUPTED, guardProcess, interruptible, normaliseArgv, reportFailure, withoutControls } from "./cli.ts";
+import type { LayoutArm, Load } from "./arms.ts";
+import { EXIT_INTERRUPTED, guardProcess, interruptible, normaliseArgv, oneLine, print, reportFailure, withoutControls } from "./cli.ts";
 import { loadConfig, type LoadedConfig } from "./config.ts";
 import { machine } from "./environment.ts";
 import { ResultsFolder } from "./files.ts";
@@ -16,10 +16,16 @@ import type { Hooks, Outcome } from "./measure.ts";
 import { runMemoryBenchmark } from "./memory_benchmark.ts";
 import { runPagedAttention, runSharedPrefix } from "./paged_attention.ts";
 import { choosePrompts } from "./prompts.ts";
+import { drawChart } from "./report/chart.ts";
 import { armJson, comparisonJson, memoryJson, memoryStatusOf, statusOf, wordsOf, type Run, type RunInfo, type Status } from "./report/json.ts";
 import { armMarkdown, comparisonMarkdown } from "./report/markdown.ts";
 import { memoryMarkdown } from "./report/memory.ts";
 import { memorySummary, terminalSummary } from "./report/terminal.ts";
+import { weightsArmMarkdown, weightsMarkdown, type ChartNote } from "./report/weights.ts";
+import { weightsArmJson, weightsJson, weightsStatusOf, type WeightsRun } from "./report/weights_json.ts";
+import { chartInput } from "./report/weights_chart.ts";
+import { weightsSummary } from "./report/weights_terminal.ts";
+import { runWeights } from "./weights/experiment.ts";
 
 const EXIT_FAILED_CELLS = 5;
 
@@ -50,7 +56,7 @@ function progress(): { onStep: (label: string, done: number, total: number) => v
 }
 
 /** What an experiment leaves: text for the terminal, and files with their names. Null when it was stopped before there was anything to tell. */
-interface Finished { readonly status: Status; readonly summary: string; readonly files: readonly (readonly [name: string, text: string])[] }
+interface Finished { readonly status: Status; readonly summary: string; readonly json: () => string; readonly files: readonly (readonly [name: string, content: string | Uint8Array])[] }
 type Experiment = (info: Omit<RunInfo, "machine">, load: Load, hooks: Hooks) => Promise<Finished | null>;
 
 const measured = ({ arms }: Outcome): boolean => arms.some(({ iterations }) => iterations.length > 0);
@@ -62,9 +68,12 @@ const layouts: Experiment = async (info, load, hooks) => {
   const { files } = wordsOf(run), { batch_level, experiment_name } = info.config;
   const comparison = comparisonMarkdown(run);
   return {
-    status: statusOf(run), summary: terminalSummary(run),
+    status: statusOf(run), summary: terminalSummary(run), json: () => comparisonJson(run),
     files: [
-      ...outcome.arms.flatMap((arm): [string, string][] => [[`${files.arms[arm.name]}.md`, armMarkdown(run, arm)], [`${files.arms[arm.name]}.json`, armJson(run, arm)]]),
+      ...outcome.arms.flatMap((arm): [string, string][] => {
+        const name = files.arms[arm.name as LayoutArm];
+        return [[`${name}.md`, armMarkdown(run, arm)], [`${name}.json`, armJson(run, arm)]];
+      }),
       ...(comparison === null ? [] : [[`${files.comparison(batch_level, experiment_name)}.md`, comparison] as const]),
     ],
   };
@@ -75,7 +84,10 @@ const sharedPrefix: Experiment = async (info, load, hooks) => {
   if (!measured(outcome)) return null;
   const run: Run = { ...info, outcome, prompts, machine: machine() };
   const name = wordsOf(run).files.prefix(info.config.batch_level, info.config.experiment_name);
-  return { status: statusOf(run), summary: terminalSummary(run), files: [[`${name}.md`, comparisonMarkdown(run)!], [`${name}.json`, comparisonJson(run)]] };
+  return {
+    status: statusOf(run), summary: terminalSummary(run), json: () => comparisonJson(run),
+    files: [[`${name}.md`, comparisonMarkdown(run)!], [`${name}.json`, comparisonJson(run)]],
+  };
 };
 
 const memoryBenchmark: Experiment = async (info, load, hooks) => {
@@ -83,10 +95,45 @@ const memoryBenchmark: Experiment = async (info, load, hooks) => {
   if (!memory.cells.some(({ outcome }) => measured(outcome))) return null;
   const run = { ...info, memory, prompts: memory.prompts, machine: machine() };
   const name = wordsOf(run).files.memory(info.config.batch_level, info.config.experiment_name);
-  return { status: memoryStatusOf(run), summary: memorySummary(run), files: [[`${name}.md`, memoryMarkdown(run)], [`${name}.json`, memoryJson(run)]] };
+  return {
+    status: memoryStatusOf(run), summary: memorySummary(run), json: () => memoryJson(run),
+    files: [[`${name}.md`, memoryMarkdown(run)], [`${name}.json`, memoryJson(run)]],
+  };
 };
 
-async function execute({ config, file, origins }: LoadedConfig, load: Load): Promise<number> {
+/** Quantization: a report for either side, and the comparison. Precision: one for all formats, and their chart. */
+const numberFormats: Experiment = async (info, load, hooks) => {
+  const weights = await runWeights(info.config, info.prompts, load, hooks);
+  if (!measured(weights.outcome)) return null;
+  const run: WeightsRun = { ...info, weights, machine: machine() };
+  const { files } = wordsOf(run).weights, { technique, batch_level, experiment_name, save_results } = info.config;
+  const name = technique === "precision" ? files.precision(batch_level, experiment_name) : files.comparison(batch_level, experiment_name);
+  const told = { status: weightsStatusOf(run), summary: weightsSummary(run), json: () => weightsJson(run) };
+  if (technique === "precision") {
+    const { note, files: pictures } = save_results ? await chartOf(run) : { note: null, files: [] };
+    return { ...told, files: [[`${name}.md`, weightsMarkdown(run, note, `${name}.json`)], [`${name}.json`, told.json()], ...pictures] };
+  }
+  const sides = weights.arms.filter(({ name: arm }) => arm !== "again").flatMap((arm): [string, string][] => {
+    const side = arm.name === "basic" ? files.basic : files.quantized;
+    return [[`${side}.md`, weightsArmMarkdown(run, arm)], [`${side}.json`, weightsArmJson(run, arm)]];
+  });
+  const together = weights.arms.length < 2 ? [] : [[`${name}.md`, weightsMarkdown(run, null, `${name}.json`)], [`${name}.json`, told.json()]] as const;
+  return { ...told, files: [...sides, ...together] };
+};
+
+const CHART = "precision_benchmark_2rows";
+
+/** A chart that cannot be drawn is a note in the report: what was measured is not lost for a picture. */
+async function chartOf(run: WeightsRun): Promise<{ note: ChartNote; files: [string, string | Uint8Array][] }> {
+  try {
+    const { png, svg, spec } = await drawChart(chartInput(run));
+    return { note: { file: `${CHART}.png` }, files: [[`${CHART}.png`, png], [`${CHART}.svg`, svg], [`${CHART}.vl.json`, spec]] };
+  } catch (error) {
+    return { note: { reason: oneLine(error instanceof Error ? error.message : String(error)) }, files: [] };
+  }
+}
+
+async function execute({ config, file, origins }: LoadedConfig, load: Load, asJson: boolean): Promise<number> {
   const prompts = choosePrompts(config);
   const folder = config.save_results ? ResultsFolder.open(config.output_dir, config.technique) : null;
   const bar = progress();
@@ -96,15 +143,17 @@ async function execute({ config, file, origins }: LoadedConfig, load: Load): Pro
     const loadShown: Load = (model, options) => load(model, {
       ...options, onProgress: ({ stage, label, loaded: done, total }) => { bar.onStep(`${stage}: ${withoutControls(label)}`, done, total); },
     });
-    const experiment = config.benchmark_memory ? memoryBenchmark : config.shared_prefix !== undefined ? sharedPrefix : layouts;
+    const experiment = config.technique !== "PagedAttention" ? numberFormats
+      : config.benchmark_memory ? memoryBenchmark : config.shared_prefix !== undefined ? sharedPrefix : layouts;
     const finished = await interruptible((signal) => experiment({ config, configFile: file, origins, prompts, started }, loadShown, { signal, onStep: bar.onStep }));
     bar.stop();
     if (finished === null) {
       process.stderr.write("dawnlm: interrupted before the first iteration was finished; no report was written\n");
       return EXIT_INTERRUPTED;
     }
-    process.stdout.write(`${finished.summary}\n`);
-    if (folder !== null) process.stdout.write(`\n${wordsOf({ config }).reports}\n${folder.write(finished.files).map((path) => `  ${path}`).join("\n")}\n`);
+    await print(`${asJson ? finished.json() : finished.summary}\n`); // first: a full disk must not take it along
+    const paths = folder?.write(finished.files) ?? [];
+    if (!asJson && folder !== null) process.stdout.write(`\n${wordsOf({ config }).reports}\n${paths.map((path) => `  ${path}`).join("\n")}\n`);
     return finished.status === "interrupted" ? EXIT_INTERRUPTED : finished.status === "invalid" ? EXIT_FAILED_CELLS : 0;
   } finally {
     bar.stop();
@@ -118,7 +167,8 @@ export async function main(argv: readonly string[], load: Load = (model, options
   const debug = argv.includes("--debug");
   try {
     command.parse(normaliseArgv(argv, command), { from: "user" });
-    return await execute(loadConfig(requestOf(command.opts())), load);
+    const flags = command.opts();
+    return await execute(loadConfig(requestOf(flags)), load, flags["json"] === true);
   } catch (error) {
     if (!(error instanceof DawnlmError) || debug || !error.message.includes("\n")) return reportFailure(error, debug);
     // Several problems, or a list to choose from: a line each.

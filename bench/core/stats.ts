@@ -30,33 +30,54 @@ export function summarise(samples: readonly (number | null)[]): Summary | null {
 /** Change of b against a in percent, pair by pair: what is compared ran in the same iteration. */
 export interface Change {
   readonly median: number;
-  readonly min: number;
-  readonly max: number;
-  /** What an arm differs from itself between neighbouring iterations, in percent: the median, of the more restless of the two. */
+  /** Ends of the interval that holds the median with a confidence of 94 % or more (`medianInterval`): of fewer than 9 pairs the extremes. */
+  readonly low: number;
+  readonly high: number;
+  /**
+   * In percent: what an arm differs from itself between neighbouring iterations (the median, of the more restless of the two), or the most
+   * that two equal arms differed, where that was measured and is more.
+   */
   readonly noise: number;
   readonly measurable: boolean;
   /** There when it is not measurable because there were fewer than CLAIM_ITERATIONS pairs. */
   readonly tooFew?: true;
 }
 
-/** Iterations that must agree on the sign of a change before it is claimed: chance alone does so once in 16. */
+/** Fewest iterations from which a change is claimed: chance alone makes five agree on a sign once in 16. */
 export const CLAIM_ITERATIONS = 5;
+/** What five that agree are worth: 1 − 2 / 2⁵. */
+const CONFIDENCE = 1 - 2 / 2 ** CLAIM_ITERATIONS;
 
 /**
- * `measurable` is false when the iterations do not agree on a sign, when they are too few to tell, or when the change is no larger than the
- * noise: on a busy machine five iterations agree on a sign by chance often enough.
+ * Between which two of the sorted values the median of whatever they were drawn from lies, with a confidence of 1 − 2 P(B ≤ k) for the k-th
+ * from either end, B binomial (n, ½): no assumption but that they are drawn alike. Outliers do not widen it once there are enough values.
+ * The extremes where even they are worth less than CONFIDENCE. `values` must not be empty.
  */
-export function change(a: readonly (number | null)[], b: readonly (number | null)[]): Change | null {
+export function medianInterval(values: readonly number[]): readonly [low: number, high: number] {
+  const sorted = [...values].sort((a, b) => a - b), n = sorted.length;
+  let drop = 0;
+  for (let k = 0, share = 0.5 ** n, below = share; k < Math.floor((n - 1) / 2); k++) {
+    if (1 - 2 * below >= CONFIDENCE) drop = k;
+    share *= (n - k) / (k + 1);
+    below += share;
+  }
+  return [sorted[drop]!, sorted[n - 1 - drop]!];
+}
+
+/**
+ * `measurable` is false when the interval holds zero, when iterations are too few to tell, or when the change is no larger than the
+ * noise: on a busy machine five iterations agree on a sign by chance often enough. `floor`: the most that two equal arms differed, in percent.
+ */
+export function change(a: readonly (number | null)[], b: readonly (number | null)[], floor = 0): Change | null {
   const percents = a.flatMap((from, i) => {
     const to = b[i];
     return from === null || to === null || to === undefined || from === 0 ? [] : [(to / from - 1) * 100];
   });
-  const summary = summarise(percents);
-  if (summary === null) return null;
-  const { median, min, max } = summary;
-  const noise = Math.max(restlessness(a), restlessness(b));
-  if (percents.length < CLAIM_ITERATIONS) return { median, min, max, noise, measurable: false, tooFew: true };
-  return { median, min, max, noise, measurable: (min > 0 || max < 0) && Math.abs(median) > noise };
+  if (percents.length === 0) return null;
+  const median = quantile(percents, 0.5)!, [low, high] = medianInterval(percents);
+  const noise = Math.max(restlessness(a), restlessness(b), floor);
+  if (percents.length < CLAIM_ITERATIONS) return { median, low, high, noise, measurable: false, tooFew: true };
+  return { median, low, high, noise, measurable: (low > 0 || high < 0) && Math.abs(median) > noise };
 }
 
 function restlessness(samples: readonly (number | null)[]): number {

@@ -145,7 +145,7 @@ test("Y15: everything wrong is told at once, in the order of the file, with the 
     '7:7  seed: expected a whole number from 0 to 4294967295, got "sixteen" (string)',
     "8:10  prompts: expected a list of texts, got [] (list)",
     "9:9  device: expected a list with one adapter index, such as [0] (one device runs at a time), got [0,1] (list)",
-    '10:5  kv: expected f32, f16 or bf16, got "int7" (string)',
+    '10:5  kv: expected one of f32, f16, bf16, int8, int4, got "int7" (string)',
     '11:9  method: expected basic, optimized or both, got "optimised" (string); did you mean optimized?',
     "12:1  quantization_config: has no effect on PagedAttention",
     "13:13  block_size: expected a whole number of tokens from 1 to 4096, got 0 (number)",
@@ -343,7 +343,7 @@ test("technique and batch level find their default file, which is good, from any
 });
 
 test("an unknown technique or level, and a technique that the file is not about", () => {
-  assert.equal(refusal(() => loadConfig({ technique: "PagedAtention", flags: {} })), ['--technique: expected PagedAttention, got "PagedAtention"; did you mean PagedAttention?']);
+  assert.equal(refusal(() => loadConfig({ technique: "PagedAtention", flags: {} })), ['--technique: expected PagedAttention, 量化 (or quantization) or precision, got "PagedAtention"; did you mean PagedAttention?']);
   assert.equal(refusal(() => loadConfig({ batchLevel: "smal", flags: {} })), ['--batch-level: expected small, medium or large, got "smal"; did you mean small?']);
   assert.match(refused(GOOD, { technique: "KVPress" })[0]!, /--technique KVPress does not fit this file/);
 });

@@ -15,6 +15,10 @@ import { armJson, comparisonJson, memoryJson, type RunInfo } from "../../bench/c
 import { armMarkdown, comparisonMarkdown } from "../../bench/core/report/markdown.ts";
 import { memoryMarkdown } from "../../bench/core/report/memory.ts";
 import { memorySummary, terminalSummary } from "../../bench/core/report/terminal.ts";
+import { weightsArmMarkdown, weightsMarkdown } from "../../bench/core/report/weights.ts";
+import { weightsJson } from "../../bench/core/report/weights_json.ts";
+import { weightsSummary } from "../../bench/core/report/weights_terminal.ts";
+import { runWeights } from "../../bench/core/weights/experiment.ts";
 import { DEFAULTS, type ExperimentConfig } from "../../bench/core/schema.ts";
 import { ENTRY_BYTES, fakeLoad, type FakeOptions } from "../support/fake_llm.ts";
 
@@ -53,7 +57,7 @@ test("what is said in one language with its arguments is said in the other with 
 });
 
 /** What is the same everywhere: a file name of the first source, units, and what only puts its arguments side by side. */
-const isSymbol = (path: string, text: string): boolean => path === "files.comparison" || /^(tok\/s|TTFT ms|[«»\d：，]+)$/.test(text);
+const isSymbol = (path: string, text: string): boolean => /(^|\.)files\.comparison$/.test(path) || /^(weights\.)?arms\.(?!basic|again|quantized)/.test(path) || /^(tok\/s|TTFT ms|[«»\d：，（）]+)$/.test(text);
 
 test("every Chinese entry is Chinese, and no English one is", () => {
   for (const [path, leaf] of CHINESE) {
@@ -78,6 +82,14 @@ async function reports(config: Partial<ExperimentConfig>, fake: FakeOptions = {}
     config: complete, configFile: "x.yaml", origins: { seed: "file", top_p: "follows temperature" }, prompts: { texts: TEXTS, origin: { kind: "given" }, sha256: "f".repeat(64) },
     machine: machine(), started: "2026-01-01T00:00:00.000Z",
   };
+  if (complete.technique !== "PagedAttention") {
+    const weights = await runWeights({ ...complete, perplexity_context: 16, perplexity_windows: complete.perplexity_windows === 0 ? 0 : 3 }, { texts: TEXTS }, fakeLoad(fake), hooks);
+    const run = { ...info, weights };
+    return [
+      weightsMarkdown(run, complete.lang === "zh" ? { file: "x.png" } : { reason: "no font" }, "x.json"), weightsSummary(run), sentences(weightsJson(run)),
+      ...weights.arms.map((arm) => weightsArmMarkdown(run, arm)),
+    ];
+  }
   if (complete.benchmark_memory) {
     const memory = await runMemoryBenchmark(complete, fakeLoad(fake), hooks);
     const run = { ...info, memory, prompts: memory.prompts };
@@ -110,6 +122,14 @@ function english(text: string): string[] {
   return prose.match(/[A-Za-z][a-z']+(?:[ ,]+[a-z']{2,})+/g) ?? [];
 }
 
+const NF4 = { load_in_4bit: true, bnb_4bit_quant_type: "nf4" };
+
+/** Other tokens every time. */
+function differing(): (ids: number[]) => number[] {
+  let calls = 0;
+  return (ids) => ids.map((id) => id + calls++);
+}
+
 const KINDS: readonly (readonly [string, Partial<ExperimentConfig>, FakeOptions, number?])[] = [
   ["a complete run", {}, {}], ["random weights", {}, { random: true }], ["one arm", { method: "optimized" }, {}], ["one token", { max_tokens: 1 }, {}],
   ["too few iterations", { test_iterations: 1 }, {}], ["a run that shows nothing", {}, { reserved: 64 }],
@@ -119,6 +139,12 @@ const KINDS: readonly (readonly [string, Partial<ExperimentConfig>, FakeOptions,
   ["a shared prefix", { shared_prefix: 32, max_model_len: 256 }, {}], ["a shared prefix without a hit", { shared_prefix: 32, max_model_len: 256 }, { forgetful: true }],
   ["the memory benchmark", { benchmark_memory: true, max_tokens: 100 }, {}], ["the same, stopped", { benchmark_memory: true }, {}, 24],
   ["the same in little memory", { benchmark_memory: true, kv_memory: 100 * ENTRY_BYTES, distributions: ["alpaca", "constant"] }, {}],
+  ["precision", { technique: "precision" }, {}], ["precision of every format", { technique: "precision", formats: ["f16", "f32", "llm.int8", "nf4-double"] }, {}],
+  ["precision, loaded in turn", { technique: "precision" }, { mostModels: 1 }], ["precision, stopped", { technique: "precision", warmup_iterations: 0 }, {}, 16],
+  ["precision without perplexity", { technique: "precision", perplexity_windows: 0 }, {}],
+  ["quantization", { technique: "量化", quantization_config: NF4 }, {}], ["quantization that did not act", { technique: "量化", quantization_config: NF4 }, { keepsFloats: true }],
+  ["quantization of random weights", { technique: "量化", quantization_config: NF4 }, { random: true }],
+  ["two equal arms that differ", { technique: "precision" }, { spoil: differing() }],
 ];
 
 for (const [name, config, fake, stopAt] of KINDS) {
@@ -129,7 +155,7 @@ for (const [name, config, fake, stopAt] of KINDS) {
       assert.not.match(text, /undefined|NaN|\[object/);
       assert.ok(text === "" || CJK.test(text), text);
     }
-    for (const text of await reports({ ...config, lang: "en" }, fake, stopAt)) assert.not.match(text, CJK);
+    for (const text of await reports({ ...config, lang: "en" }, fake, stopAt)) assert.not.match(text.replace(/`[^`]*`/g, ""), CJK); // 量化 is a name in the configuration
   });
 }
 

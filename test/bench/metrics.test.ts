@@ -121,14 +121,14 @@ test("changes are of paged against contiguous-max, iteration by iteration", () =
   const [ttft] = compare({ arms: [arm(MAX, 0.8, [iteration(2)]), arm(PAGED, 0.1, [iteration(1)])], identical: null })!.pairs[0]!.changes;
   near(ttft!.change!.median, -50);
   const unfinished = compare({ arms: [arm(MAX, 0.8), arm(PAGED, 0.1, [iteration(1)])], identical: null })!.pairs[0]!.changes[0]!.change!;
-  near(unfinished.max, 0); // the second iteration has no partner
+  near(unfinished.high, 0); // the second iteration has no partner
 });
 
 test("the cost of the table is told only at equal batch and without preemption", () => {
   const equal = (paged: Partial<typeof CACHE>): number | null =>
     compare({ arms: [arm(MAX, 0.8), arm("contiguous-exact", 0.2), arm(PAGED, 0.1, undefined, paged)], identical: null })!.equalBatch;
   assert.equal([equal({}), equal({ peakRunning: 3 }), equal({ preemptions: 1 })], [2, null, null]);
-  const change = { median: 2, min: -1, max: 5, noise: 0, measurable: false };
+  const change = { median: 2, low: -1, high: 5, noise: 0, measurable: false };
   assert.is(ratioSentence({ metric: { key: "tpot_ms", unit: "ms", better: "lower", summary: null }, change }, en), "TPOT: 1.020 × (0.990 to 1.050), no measurable difference");
 });
 

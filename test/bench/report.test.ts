@@ -12,7 +12,7 @@ import { armMarkdown, comparisonMarkdown } from "../../bench/core/report/markdow
 import { table } from "../../bench/core/report/parts.ts";
 import { terminalSummary } from "../../bench/core/report/terminal.ts";
 import type { Prompts } from "../../bench/core/prompts.ts";
-import { DEFAULTS, KEYS, type ExperimentConfig } from "../../bench/core/schema.ts";
+import { DEFAULTS, keysOf, type ExperimentConfig } from "../../bench/core/schema.ts";
 import { fakeLoad, type FakeOptions } from "../support/fake_llm.ts";
 
 const test = suite("report");
@@ -94,7 +94,7 @@ for (const [name, make] of KINDS) {
 test("the whole configuration stands in the report, in the order of the schema, with where it came from", async () => {
   const run = await runOf({ prompts_file: "a|b.txt" });
   const rows = tables(comparisonMarkdown(run)!)[2]!;
-  assert.equal(rows.slice(2).map(([key]) => key), KEYS.filter((key) => key !== "prompts"));
+  assert.equal(rows.slice(2).map(([key]) => key), keysOf("PagedAttention").filter((key) => key !== "prompts"));
   const row = (key: string): string[] => rows.find(([first]) => first === key)!;
   assert.equal([row("seed"), row("device"), row("prompts_file")], [["seed", "`0`", "file"], ["device", "not set", ""], ["prompts_file", '`"a\\|b.txt"`', ""]]);
 });

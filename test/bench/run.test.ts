@@ -121,6 +121,43 @@ test("a pool that is too small for all preempts and says so; one that is too sma
   assert.match(refused.stderr, /^dawnlm: contiguous-exact: the longest request, \d+ tokens of prompt and 4 new ones, needs a cache of \d+ tokens, but kv_memory holds 40: .+\n$/);
 });
 
+const files = (technique: string): string[] => readdirSync(join(folder, "results", technique)).sort();
+const SHORT = [...QUICK, "--perplexity-context", "16", "--perplexity-windows", "2"];
+
+test("--technique precision: a report, its JSON and the chart in three forms", async () => {
+  const { code, stdout, stderr } = await bench(["--technique", "precision", "--batch-level", "small", ...SHORT, "--formats", "f32", "nf4"]);
+  assert.is(code, 0, stderr);
+  assert.equal(files("precision"), [
+    "precision_benchmark_2rows.png", "precision_benchmark_2rows.svg", "precision_benchmark_2rows.vl.json", "precision_experiment_small_default.json", "precision_experiment_small_default.md",
+  ]);
+  assert.match(stdout, /│ f32 again +│[^]*│ nf4 +│/);
+  const at = (name: string): string => join(folder, "results", "precision", name);
+  assert.match(readFileSync(at("precision_experiment_small_default.md"), "utf8"), /\(precision_benchmark_2rows\.png\)/);
+  assert.ok(readFileSync(at("precision_benchmark_2rows.png")).length > 10_000);
+  assert.is(JSON.parse(readFileSync(at("precision_experiment_small_default.json"), "utf8")).arms.length, 3);
+});
+
+test("--technique 量化: the first source's files in either language; one that did not act ends with 5", async () => {
+  assert.is((await bench(["--technique", "量化", "--batch-level", "small", ...SHORT, "--lang", "zh"])).code, 0);
+  assert.equal(files("量化"), [
+    "comparison_experiment_small_default.json", "comparison_experiment_small_default.md", "优化推理_report.json", "优化推理_report.md", "基础推理_report.json", "基础推理_report.md",
+  ].sort());
+  rmSync(join(folder, "results"), { recursive: true });
+  const one = await bench(["--technique", "quantization", "--batch-level", "small", ...SHORT, "--method", "basic"]);
+  assert.equal([one.code, files("量化")], [0, ["basic_report.json", "basic_report.md"]], one.stderr);
+  const none = await bench(["--technique", "quantization", "--batch-level", "small", ...SHORT, "--no-save"], { keepsFloats: true });
+  assert.is(none.code, 5);
+  assert.match(none.stdout, /INVALID: quantized \(nf4\) holds no matrix as nf4/);
+});
+
+test("--json: the whole result, and nothing else, of every experiment", async () => {
+  for (const args of [["--technique", "precision", "--batch-level", "small", ...SHORT], ["--config", SMALL, ...QUICK], ["--batch-level", "small", "--benchmark-memory"]]) {
+    const { code, stdout } = await bench([...args, "--json", "--no-save"]);
+    assert.is(code, 0);
+    assert.is(JSON.parse(stdout).status, "complete");
+  }
+});
+
 test("--no-save writes nothing", async () => {
   const { code, stdout } = await bench(["--config", SMALL, ...QUICK, "--no-save"]);
   assert.is(code, 0);

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { change, quantile, seeded, shuffled, summarise } from "../../bench/core/stats.ts";
+import { change, medianInterval, quantile, seeded, shuffled, summarise } from "../../bench/core/stats.ts";
 
 test("quantiles interpolate between neighbours", () => {
   assert.is(quantile([3, 1, 2], 0.5), 2);
@@ -20,7 +20,7 @@ test("a summary keeps its samples and is null without any", () => {
 
 test("a change is taken pair by pair", () => {
   const of = change([10, 10.1, 10.2, 10, 10], [11, 11.11, 11.22, 11, 11])!;
-  assert.ok(Math.abs(of.median - 10) < 1e-9 && Math.abs(of.min - 10) < 1e-9 && Math.abs(of.max - 10) < 1e-9);
+  assert.ok(Math.abs(of.median - 10) < 1e-9 && Math.abs(of.low - 10) < 1e-9 && Math.abs(of.high - 10) < 1e-9);
   assert.is(of.measurable, true);
 });
 
@@ -38,14 +38,31 @@ test("a change that does not keep its sign is not measurable, nor is one of too 
   assert.is(change([10, 10, 10, 10, 10], [12, 12, 12, 12, 9])!.measurable, false);
   assert.is(change([10, 10, 10, 10, 10], [12, 12, 12, 12, 10])!.measurable, false);
   assert.is(change([10, 10, 10, 10, 10], [12, 12, 12, 12, 9])!.tooFew, undefined);
-  assert.equal(change([10, 10, 10, 10], [20, 20, 20, 20]), { median: 100, min: 100, max: 100, noise: 0, measurable: false, tooFew: true });
+  assert.equal(change([10, 10, 10, 10], [20, 20, 20, 20]), { median: 100, low: 100, high: 100, noise: 0, measurable: false, tooFew: true });
   assert.is(change([0, null, 5], [1, 1, null]), null);
   assert.is(change([], []), null);
 });
 
+test("the interval of a median: the extremes of few values, without the outermost of more, and it covers what it says", () => {
+  const upTo = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
+  for (const [n, drop] of [[1, 0], [2, 0], [5, 0], [8, 0], [9, 1], [11, 1], [12, 2], [15, 3], [20, 5], [100, 40]] as const) {
+    assert.equal(medianInterval(upTo(n)), [drop, n - 1 - drop], `${n}`);
+  }
+  const random = seeded(7);
+  const covered = Array.from({ length: 2000 }, () => medianInterval(Array.from({ length: 15 }, random))).filter(([low, high]) => low <= 0.5 && high >= 0.5).length;
+  assert.ok(covered / 2000 > 0.95 && covered / 2000 < 0.98, `${covered} of 2000; by arithmetic 96.5 %`);
+});
+
+test("with many iterations one outlier does not take a claim back, nor does a floor that the change exceeds", () => {
+  const a = Array.from({ length: 15 }, () => 10), b = a.map((_, i) => (i === 3 ? 30 : 5));
+  assert.equal([change(a, b)!.measurable, change(a, b)!.high], [true, -50]);
+  assert.is(change(a, b, 49)!.measurable, true);
+  assert.is(change(a, b, 51)!.measurable, false);
+});
+
 test("pairs without both values are left out", () => {
   const of = change([10, null, 10], [20, 1, 30])!;
-  assert.equal([of.min, of.max], [100, 200]);
+  assert.equal([of.low, of.high], [100, 200]);
 });
 
 test("the generator and the shuffle repeat with the seed, and the shuffle loses nothing", () => {

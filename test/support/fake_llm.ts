@@ -6,8 +6,11 @@
 
 import { AbortedError, ContextLengthError, OutOfMemoryError } from "../../engine/errors.ts";
 import type { TraceEvent } from "../../engine/trace.ts";
-import type { CacheStats, Environment, GenerateOptions, GenerateResult, KvLayout, LoadOptions, MemoryBytes, MemoryReport, ModelSource } from "../../index.ts";
+import type { CacheStats, Environment, GenerateOptions, GenerateResult, KvLayout, LoadOptions, MemoryBytes, MemoryReport, ModelSource, WeightFormat } from "../../index.ts";
 import type { Load, Model } from "../../bench/core/arms.ts";
+import { checkAborted, completePerplexityOptions, perplexityOf, windowsOf } from "../../models/perplexity.ts";
+import type { PerplexityOptions } from "../../models/options.ts";
+import { parseQuantizationConfig } from "../../models/quantization_config.ts";
 import { contiguousMax, reservedEntries } from "../../techniques/paged_attention/index.ts";
 
 export interface FakeOptions {
@@ -23,6 +26,10 @@ export interface FakeOptions {
   /** The prefix cache finds nothing. */
   readonly forgetful?: boolean;
   readonly onLoad?: (options: LoadOptions) => void;
+  /** Weights stay in f16 whatever is asked for. */
+  readonly keepsFloats?: boolean;
+  /** More models than this at a time do not fit. */
+  readonly mostModels?: number;
 }
 
 /** Milliseconds of a step that reads prompts, and of one that does not. */
@@ -32,12 +39,43 @@ export const ENTRY_BYTES = 32;
 
 const BYTES: MemoryBytes = { weights: 1000, kv: 2000, activations: 300, logits: 40, staging: 5, total: 3345 };
 
+/** Bytes per weight, and how far the next-token distributions are off, of 500 weights. `auto` is f16. */
+const FORMATS: Readonly<Record<WeightFormat, { readonly bytes: number; readonly error: number }>> = {
+  f32: { bytes: 4, error: 0 }, f16: { bytes: 2, error: 0 }, bf16: { bytes: 2, error: 0.001 }, int8: { bytes: 1.1, error: 0.002 }, "llm.int8": { bytes: 1.1, error: 0.004 },
+  nf4: { bytes: 0.6, error: 0.05 }, "nf4-double": { bytes: 0.56, error: 0.051 }, fp4: { bytes: 0.6, error: 0.1 }, "fp4-double": { bytes: 0.56, error: 0.101 },
+};
+const WEIGHTS = 500, VOCAB = 64;
+
 export function fakeLoad(fake: FakeOptions = {}): Load {
+  let models = 0;
   return async (model, options) => {
     fake.onLoad?.(options);
+    if (models >= (fake.mostModels ?? Infinity)) throw new OutOfMemoryError("the weights do not fit");
+    models++;
     options.onProgress?.({ stage: "weights", label: model, loaded: 1, total: 2 });
-    return fakeModel(model, options, fake);
+    return fakeModel(model, options, fake, () => { models--; });
   };
+}
+
+/** Next-token distribution behind a token at a place, off by `error`. */
+function logProbabilities(id: number, place: number, error: number): number[] {
+  const logits = Array.from({ length: VOCAB }, (_, token) => Math.cos(id + 3 * token) + error * Math.sin(7 * token + 11 * place + id));
+  const norm = Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0));
+  return logits.map((logit) => logit - norm);
+}
+
+/** What a protocol scores: the token `to` behind the one at `at`. */
+function placesOf(ids: readonly number[], options: PerplexityOptions) {
+  const complete = completePerplexityOptions("perplexity", options, { bosTokenId: 0, eosTokenIds: [0], vocabSize: VOCAB }, 1024);
+  checkAborted("perplexity", complete.signal);
+  const tokens = complete.prefixToken === null ? ids : [complete.prefixToken, ...ids];
+  const places = windowsOf("perplexity", ids.length, complete).flatMap(({ scored, to }, window) =>
+    Array.from({ length: to - scored }, (_, i) => ({ window, at: scored + i - 1, to: tokens[scored + i]! })));
+  return { complete, places };
+}
+
+function perWindow(places: readonly { readonly window: number }[]): number[] {
+  return [...Map.groupBy(places, ({ window }) => window).values()].map(({ length }) => length);
 }
 
 /** A request on its way. */
@@ -55,7 +93,11 @@ interface Job {
   readonly settle: { resolve: (result: GenerateResult) => void; reject: (error: unknown) => void };
 }
 
-function fakeModel(model: string, options: LoadOptions, fake: FakeOptions): Model {
+function fakeModel(model: string, options: LoadOptions, fake: FakeOptions, onClose: () => void): Model {
+  const asked = options.quantizationConfig === undefined ? options.weights : parseQuantizationConfig(options.quantizationConfig, "quantizationConfig").weights;
+  const format = fake.keepsFloats === true || asked === undefined || asked === "auto" ? "f16" : asked;
+  const { bytes, error } = FORMATS[format];
+  const weights = bytes * WEIGHTS, memory: MemoryBytes = { ...BYTES, weights, total: BYTES.total - BYTES.weights + weights };
   const layout: KvLayout = options.kvLayout ?? contiguousMax;
   const maxModelLen = options.maxModelLen ?? 512, slots = options.maxSequences ?? 16, blockSize = layout.name === "paged" ? layout.blockSize : 1;
   const blocksTotal = Math.floor(options.kvMemory === undefined ? (slots * maxModelLen) / blockSize : options.kvMemory / (ENTRY_BYTES * blockSize));
@@ -162,13 +204,33 @@ function fakeModel(model: string, options: LoadOptions, fake: FakeOptions): Mode
 
   return {
     config: { layers: 1, kvHeads: 1, headDim: 8 },
-    tokenizer: { encode: (text: string) => text.split(" ").map((word) => word.length) },
+    tokenizer: { encode: (text: string) => text.split(" ").map((word) => Math.min(word.length, VOCAB - 1)) },
     source: { id: model, revision: null, random: fake.random ?? false, fingerprint: "0123456789abcdef0123456789abcdef" } satisfies ModelSource,
     environment: ENVIRONMENT,
     maxModelLen,
     loadTimings: { weightsMs: 5, pipelinesMs: 7 },
     trace: { on: (listener) => { listeners.add(listener); return () => { listeners.delete(listener); }; } },
-    memory: (): MemoryReport => ({ ...BYTES, peak: BYTES }),
+    memory: (): MemoryReport => ({ ...memory, peak: memory }),
+    resetPeak: () => {},
+    perplexity: (ids, perplexity) => {
+      const { complete, places } = placesOf(ids, perplexity);
+      const nlls = Float32Array.from(places, ({ at, to }) => -logProbabilities(ids[at]!, at, error)[to]!);
+      return Promise.resolve(perplexityOf({ nlls, hits: new Uint8Array(places.length), tokensPerWindow: perWindow(places) }, complete));
+    },
+    divergence: (base, ids, perplexity) => {
+      const { complete: { protocol, context, stride }, places } = placesOf(ids, perplexity), other = FORMATS[base.weightFormats()[0]!.format as WeightFormat].error;
+      const pairs = places.map(({ at, to }) => ({ p: logProbabilities(ids[at]!, at, other), q: logProbabilities(ids[at]!, at, error), to }));
+      const tokensPerWindow = perWindow(places);
+      return Promise.resolve({
+        protocol, context, stride, tokens: places.length, windows: tokensPerWindow.length, tokensPerWindow,
+        nlls: Float32Array.from(pairs, ({ q, to }) => -q[to]!), baseNlls: Float32Array.from(pairs, ({ p, to }) => -p[to]!),
+        klds: Float32Array.from(pairs, ({ p, q }) => p.reduce((sum, log, k) => sum + Math.exp(log) * (log - q[k]!), 0)),
+        sameTop: Uint8Array.from(pairs, ({ p, q }) => Number(p.indexOf(Math.max(...p)) === q.indexOf(Math.max(...q)))),
+        hits: new Uint8Array(places.length), baseHits: new Uint8Array(places.length),
+      });
+    },
+    weightFormats: () => [{ format, matrices: 5, weights: WEIGHTS, bytes: weights }],
+    outliers: () => Promise.resolve(format === "llm.int8" ? { elements: 12, columns: 3 } : null),
     cacheStats: (): CacheStats => ({
       blockSize, blocksTotal, blocksUsed: 0, peakBlocksUsed: Math.ceil(use.peak / blockSize), preemptions: use.preemptions,
       meanLiveTokens: use.live / Math.max(1, use.passes), meanReservedTokens: use.reserved / Math.max(1, use.passes),
@@ -176,7 +238,10 @@ function fakeModel(model: string, options: LoadOptions, fake: FakeOptions): Mode
     }),
     generate,
     generateBatch: (prompts, batch) => Promise.all(prompts.map((prompt, i) => generate(prompt, { ...batch, seed: ((batch.seed ?? 0) + i) >>> 0 }))),
-    close: () => Promise.resolve(),
+    close: () => {
+      onClose();
+      return Promise.resolve();
+    },
   };
 }
 

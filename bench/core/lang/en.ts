@@ -3,8 +3,9 @@
  * sentence can be missing in one of them. Numbers come formatted.
  */
 
-import type { ArmName } from "../arms.ts";
+import type { ArmName, LayoutArm } from "../arms.ts";
 import type { Distribution } from "../lengths.ts";
+import { weightsEn } from "./weights_en.ts";
 
 const metrics = {
   ttft_ms: "TTFT", tpot_ms: "TPOT", itl_p10_ms: "ITL p10", itl_p50_ms: "ITL p50", itl_p90_ms: "ITL p90", itl_p99_ms: "ITL p99",
@@ -16,15 +17,15 @@ const counted = (count: number, noun: string): string => `${count} ${noun}${coun
 
 export const en = {
   metrics,
-  arms: { "contiguous-max": "contiguous-max", "contiguous-exact": "contiguous-exact", paged: "paged", "paged-prefix": "paged + prefix cache" } satisfies Record<ArmName, string>,
+  arms: { "contiguous-max": "contiguous-max", "contiguous-exact": "contiguous-exact", paged: "paged", "paged-prefix": "paged + prefix cache", ...weightsEn.arms } satisfies Record<ArmName, string>,
   titles: {
     "contiguous-max": "Basic (contiguous-max): every sequence reserves max_model_len tokens; static batches",
     "contiguous-exact": "contiguous-exact: every sequence reserves exactly what it will come to, which no server knows; continuous batching",
     paged: "Optimized (paged): blocks on demand; continuous batching",
     "paged-prefix": "paged + prefix cache: full blocks of equal prefixes are computed once and shared",
-  } satisfies Record<ArmName, string>,
+  } satisfies Record<LayoutArm, string>,
   files: {
-    arms: { "contiguous-max": "basic_report", "contiguous-exact": "exact_report", paged: "optimized_report", "paged-prefix": "prefix_report" } satisfies Record<ArmName, string>,
+    arms: { "contiguous-max": "basic_report", "contiguous-exact": "exact_report", paged: "optimized_report", "paged-prefix": "prefix_report" } satisfies Record<LayoutArm, string>,
     comparison: (level: string, name: string) => `comparison_experiment_${level}_${name}`,
     memory: (level: string, name: string) => `memory_experiment_${level}_${name}`,
     prefix: (level: string, name: string) => `prefix_cache_experiment_${level}_${name}`,
@@ -49,8 +50,9 @@ export const en = {
     "host receives them; steps read back together arrive together, so low ITL percentiles describe the read-back, not the device. " +
     "Definitions are vLLM's. Each iteration gives one value: the median over its requests, or a total over its time.",
   overIterations: "Median, percentiles and extremes are over iterations.",
-  changesAre: (claim: number) => `Arms show their median over iterations. Changes are taken pair by pair within an iteration, with their range; a difference is claimed only when ` +
-    `at least ${claim} iterations were run, all agree on its sign, and its median is larger than what either arm differs from itself between neighbouring iterations.`,
+  changesAre: (claim: number) => `Arms show their median over iterations. Changes are taken pair by pair within an iteration, with the interval that holds their median with a confidence of 94 % or more (of fewer than 9 iterations: all of them); ` +
+    `a difference is claimed only when at least ${claim} iterations were run, the interval is on one side of zero, and the median is larger than what either arm differs from itself ` +
+    `between neighbouring iterations.`,
   tooFew: "too few iterations to tell", noDifference: "no measurable difference",
   range: (from: string, to: string) => `${from} to ${to}`,
   cannotCompare: (label: string, reason: string | null) => `${label}: cannot be compared${reason === null ? "" : ` (${reason})`}`,
@@ -151,6 +153,7 @@ export const en = {
     inDistribution: (name: string, text: string) => `${name}: ${text}`,
     raw: "Every request of every iteration stands in the JSON report.",
   },
+  weights: weightsEn,
 };
 
 /** What a language must say. */

@@ -1,13 +1,14 @@
 /** 报告的全部文字，中文。与 lang/en.ts 的键一一对应；数字以排好的格式传入。 */
 
 import type { Words } from "./en.ts";
+import { weightsZh } from "./weights_zh.ts";
 
 export const zh: Words = {
   metrics: {
     ttft_ms: "首词元延迟（TTFT）", tpot_ms: "每词元耗时（TPOT）", itl_p10_ms: "词元间隔（ITL）p10", itl_p50_ms: "词元间隔（ITL）p50", itl_p90_ms: "词元间隔（ITL）p90",
     itl_p99_ms: "词元间隔（ITL）p99", latency_ms: "端到端延迟", output_tokens_per_s: "输出吞吐量", total_tokens_per_s: "总吞吐量", requests_per_s: "请求吞吐量",
   },
-  arms: { "contiguous-max": "连续·按上限预留", "contiguous-exact": "连续·按实长预留", paged: "分页", "paged-prefix": "分页＋前缀缓存" },
+  arms: { "contiguous-max": "连续·按上限预留", "contiguous-exact": "连续·按实长预留", paged: "分页", "paged-prefix": "分页＋前缀缓存", ...weightsZh.arms },
   titles: {
     "contiguous-max": "基础推理（连续·按上限预留）：每个序列预留 max_model_len 个词元的空间；静态批处理",
     "contiguous-exact": "连续·按实长预留：每个序列恰好预留其最终所需的空间（真实服务无法预知）；连续批处理",
@@ -37,7 +38,7 @@ export const zh: Words = {
   definitions: "TTFT：从请求到达到第一个词元的时间，每轮的全部请求同时到达。TPOT =（延迟 − TTFT）/（n − 1）。ITL：主机收到相邻词元的间隔；一起读回的几步会同时到达，" +
     "因此较低的 ITL 百分位反映的是读回方式，而不是设备。各定义与 vLLM 一致。每轮给出一个值：该轮各请求的中位数，或该轮总量除以用时。",
   overIterations: "中位数、百分位和极值均按轮统计。",
-  changesAre: (claim) => `各方案列出按轮统计的中位数。变化在同一轮内两两配对计算，并给出其范围；只有至少运行 ${claim} 轮、各轮方向一致，且其中位数大于任一方案自身相邻两轮之间的差别时，才认定存在差异。`,
+  changesAre: (claim) => `各方案列出按轮统计的中位数。变化在同一轮内两两配对计算，并给出其中位数的置信区间（置信度不低于 94 %；不足 9 轮时为全部各轮）；只有至少运行 ${claim} 轮、该区间位于零的一侧，且其中位数大于任一方案自身相邻两轮之间的差别时，才认定存在差异。`,
   tooFew: "轮数太少，无法判断", noDifference: "没有可测出的差异",
   range: (from, to) => `${from} 至 ${to}`,
   cannotCompare: (label, reason) => `${label}：无法比较${reason === null ? "" : `（${reason}）`}`,
@@ -130,4 +131,5 @@ export const zh: Words = {
     inDistribution: (name, text) => `${name}：${text}`,
     raw: "每一轮每个请求的数据见 JSON 报告。",
   },
+  weights: weightsZh,
 };

@@ -9,7 +9,7 @@ import type { ArmResult, Outcome } from "../measure.ts";
 import type { MemoryOutcome } from "../memory_benchmark.ts";
 import { hitRate, memoryUse, metricsOf } from "../metrics.ts";
 import type { Origin, Prompts } from "../prompts.ts";
-import type { ExperimentConfig } from "../schema.ts";
+import { keysOf, type ExperimentConfig } from "../schema.ts";
 
 export const SCHEMA_VERSION = 2;
 
@@ -39,11 +39,14 @@ export function originInWords(origin: Origin, { prompts }: Words): string {
   return origin.kind === "given" ? prompts.given : origin.kind === "file" ? prompts.file(origin.path) : prompts[origin.kind](origin.seed);
 }
 
-/** What every report of the run says, whichever arm it is about. */
-function common({ config, configFile, origins, prompts, machine, started }: RunInfo, { source, environment, maxModelLen }: Outcome, words: Words) {
+/** What every report of the run says, whichever arm it is about. Of the config the keys that the technique looks at. */
+export function common({ config: whole, configFile, origins, prompts, machine, started }: RunInfo, { source, environment, maxModelLen }: Outcome, words: Words) {
+  const used: readonly string[] = keysOf(whole.technique);
+  const known = <T>(record: Readonly<Record<string, T>>): Record<string, T> => Object.fromEntries(Object.entries(record).filter(([key]) => used.includes(key)));
+  const config = known(whole as unknown as Record<string, unknown>);
   return {
-    schemaVersion: SCHEMA_VERSION, experiment: "PagedAttention", started,
-    config, configFile, configOrigins: origins, configSha256: createHash("sha256").update(JSON.stringify(config)).digest("hex"),
+    schemaVersion: SCHEMA_VERSION, experiment: whole.technique, started,
+    config, configFile, configOrigins: known(origins), configSha256: createHash("sha256").update(JSON.stringify(config)).digest("hex"),
     prompts: { origin: originInWords(prompts.origin, words), sha256: prompts.sha256, texts: prompts.texts },
     model: { ...source, maxModelLen, note: source.random ? words.random : null },
     environment: { ...environment, ...machine },
@@ -92,7 +95,7 @@ function outcomePart(outcome: Outcome, words: Words) {
   };
 }
 
-function armPart(arm: ArmResult, words: Words) {
+export function armPart(arm: ArmResult, words: Words) {
   const { missing: wasteMissing, ...use } = memoryUse(arm), rate = hitRate(arm);
   return {
     arm: arm.name, layout: arm.layout, batch: arm.batch === null ? "continuous" : `static, ${arm.batch} at a time`, mostSequences: arm.limit,

@@ -1,5 +1,6 @@
-/** Reports in Markdown: one per arm, and the comparison. Sentences come from the gates of compare.ts, never from a template's hopes. */
+/** Reports of the layouts in Markdown: one per arm, and the comparison. Sentences come from the gates of compare.ts, never from a template's hopes. */
 
+import type { LayoutArm } from "../arms.ts";
 import { compare, doubtOf, preemptionNotes, rangeOf, ratioSentence, sentence, type Comparison } from "../compare.ts";
 import type { Words } from "../lang/en.ts";
 import type { ArmResult, Outcome } from "../measure.ts";
@@ -11,15 +12,19 @@ import { configuration, document, environment, medianOf, memoryTable, notes, num
 export function armMarkdown(run: Run, arm: ArmResult): string {
   const words = wordsOf(run), { heads } = words, { outcome } = run;
   return document(words.experiment(run.config.experiment_name), [
-    ["", [`**${words.titles[arm.name]}**`, ...notes(outcome, statusOf(run), words), ...preemptionNotes([arm], words)]],
+    ["", [`**${words.titles[arm.name as LayoutArm]}**`, ...notes(outcome, statusOf(run), words), ...preemptionNotes([arm], words)]],
     [heads.metrics, [
-      table(["", words.unit, words.median, "p10", "p90", words.min, words.max], metricsOf(arm).map((metric) => metricRow(metric, words))), words.definitions, words.overIterations,
+      metricTable(arm, words), words.definitions, words.overIterations,
     ]],
     [heads.memory, [memoryTable([arm], words)]],
     [heads.configuration, [configuration(run, [arm])]],
     [heads.environment, [environment(run, outcome), words.coldStart(number(arm.loadTimings.weightsMs), number(arm.loadTimings.pipelinesMs))]],
-    [heads.raw, [rawSamples(arm, words), words.raw.gaps(`${words.files.arms[arm.name]}.json`)]],
+    [heads.raw, [rawSamples(arm, words), words.raw.gaps(`${words.files.arms[arm.name as LayoutArm]}.json`)]],
   ]);
+}
+
+export function metricTable(arm: ArmResult, words: Words): string {
+  return table(["", words.unit, words.median, "p10", "p90", words.min, words.max], metricsOf(arm).map((metric) => metricRow(metric, words)));
 }
 
 function metricRow({ key, unit, summary, missing }: Metric, words: Words): string[] {
@@ -35,7 +40,7 @@ export function comparisonMarkdown(run: Run): string | null {
   const { arms } = outcome;
   const title = config.shared_prefix === undefined ? words.comparison : words.prefixExperiment;
   return document(title(config.batch_level, config.experiment_name), [
-    ["", [...arms.map(({ name }) => `- ${words.titles[name]}`), ...notes(outcome, statusOf(run), words)]],
+    ["", [...arms.map(({ name }) => `- ${words.titles[name as LayoutArm]}`), ...notes(outcome, statusOf(run), words)]],
     [heads.verdict, [...verdict(outcome, comparison, words), words.engagement(comparison.engagement), words.correctness(comparison.correctness), ...preemptionNotes(arms, words)]],
     [heads.metrics, [
       table(["", words.unit, ...arms.map(({ name }) => names[name]), ...comparison.pairs.map(({ from, to }) => words.against(names[to], names[from]))],
@@ -51,7 +56,7 @@ export function comparisonMarkdown(run: Run): string | null {
   ]);
 }
 
-function changeCell({ metric, change }: MetricChange, words: Words): string {
+export function changeCell({ metric, change }: MetricChange, words: Words): string {
   if (change === null) return metric.missing === undefined ? words.none : words.missing[metric.missing];
   const doubt = doubtOf(change, words);
   return `${signed(change.median)} (${rangeOf(change, words)})${doubt === null ? "" : `, ${doubt}`}`;

@@ -3,7 +3,7 @@
 import type { Words } from "../lang/en.ts";
 import type { ArmResult, Outcome } from "../measure.ts";
 import { bytes, hitRate, memoryUse, metricsOf, number, percent, type Metric } from "../metrics.ts";
-import { KEYS, type Key } from "../schema.ts";
+import { keysOf, type Key } from "../schema.ts";
 import { originInWords, wordsOf, type RunInfo, type Status } from "./json.ts";
 
 export function document(title: string, sections: readonly (readonly [string, readonly string[]])[]): string {
@@ -48,8 +48,7 @@ export function memoryTable(arms: readonly ArmResult[], words: Words): string {
   const uses = arms.map(memoryUse);
   const hasPrefix = arms.some((arm) => arm.name === "paged-prefix");
   const rows: [string, ...string[]][] = [
-    ...(["weights", "kv", "activations", "logits", "staging", "total"] as const).map((category): [string, ...string[]] =>
-      [say.peak(say.categories[category]), ...arms.map(({ memory }) => bytes(memory.peak[category]))]),
+    ...peakRows(arms, words),
     [say.pool, ...uses.map(({ pool }) => bytes(pool))],
     [say.peakTaken, ...uses.map(({ peak }) => bytes(peak))],
     [say.meanTaken, ...uses.map(({ meanReserved }) => bytes(meanReserved))],
@@ -67,6 +66,12 @@ export function memoryTable(arms: readonly ArmResult[], words: Words): string {
   return table(["", ...arms.map(({ name }) => words.arms[name])], rows);
 }
 
+/** The ledger's peaks, a row for each category. */
+export function peakRows(arms: readonly ArmResult[], { rows: say }: Words): [string, ...string[]][] {
+  return (["weights", "kv", "activations", "logits", "staging", "total"] as const).map((category) =>
+    [say.peak(say.categories[category]), ...arms.map(({ memory }) => bytes(memory.peak[category]))]);
+}
+
 /** Keys that an experiment does not look at. */
 function unused({ benchmark_memory, shared_prefix }: RunInfo["config"]): readonly Key[] {
   return [
@@ -81,7 +86,7 @@ export function configuration(info: RunInfo, arms: readonly ArmResult[]): string
     const origin = origins[key] ?? "", [, followed] = /^follows (.+)$/.exec(origin) ?? [];
     return followed === undefined ? words.origins[origin] ?? "" : words.follows(followed);
   };
-  const rows = KEYS.filter((key) => key !== "prompts")
+  const rows = keysOf(config.technique).filter((key) => key !== "prompts")
     .map((key) => (skip.includes(key) ? [key, words.notUsed, ""] : [key, config[key] === undefined ? words.notSet : `\`${JSON.stringify(config[key])}\``, originOf(key)]));
   const lengths = arms.flatMap(({ iterations }) => iterations.flatMap(({ requests }) => requests.map(({ promptTokens }) => promptTokens)));
   const tokens = lengths.length === 0 ? "" : words.ofTokens(lengths.reduce((a, b) => Math.min(a, b)), lengths.reduce((a, b) => Math.max(a, b)));

@@ -10,7 +10,7 @@ import { statusOf, wordsOf, type MemoryRun, type Run } from "./json.ts";
 import { medianOf, numberOr, percentOr } from "./parts.ts";
 
 /** No colours, and no line between the rows. */
-const PLAIN = { style: { head: [], border: [] }, chars: { mid: "", "left-mid": "", "mid-mid": "", "right-mid": "" } };
+export const PLAIN = { style: { head: [], border: [] }, chars: { mid: "", "left-mid": "", "mid-mid": "", "right-mid": "" } };
 
 export function terminalSummary(run: Run): string {
   const { arms, environment, source } = run.outcome;

@@ -31,6 +31,25 @@ export function normaliseArgv(argv: readonly string[], program: Command): string
   });
 }
 
+/** A command from argv to its exit code. An error that tells of several problems gets a line for each. */
+export async function runCommand(command: Command, argv: readonly string[], execute: (command: Command) => Promise<number>): Promise<number> {
+  const debug = argv.includes("--debug");
+  try {
+    command.parse(normaliseArgv(argv, command), { from: "user" });
+    return await execute(command);
+  } catch (error) {
+    if (!(error instanceof DawnlmError) || debug || !error.message.includes("\n")) return reportFailure(error, debug);
+    process.stderr.write(error.message.split("\n").map((line) => `dawnlm: ${withoutControls(line)}\n`).join(""));
+    return error.exitCode;
+  }
+}
+
+/** The process as the command that `main` is. */
+export async function startCommand(main: (argv: readonly string[]) => Promise<number>): Promise<void> {
+  guardProcess();
+  process.exitCode = await main(process.argv.slice(2));
+}
+
 /** A message for one line: the first break becomes a space, further ones "; ". Control characters cannot reach the terminal. */
 export function oneLine(message: string): string {
   const [first = "", ...rest] = message.split("\n").map((line) => line.trim()).filter((line) => line !== "");

@@ -5,9 +5,8 @@
 
 import { SingleBar } from "cli-progress";
 import { LLM } from "../../index.ts";
-import { DawnlmError } from "../../engine/errors.ts";
 import type { LayoutArm, Load } from "./arms.ts";
-import { EXIT_INTERRUPTED, guardProcess, interruptible, normaliseArgv, oneLine, print, reportFailure, withoutControls } from "./cli.ts";
+import { EXIT_INTERRUPTED, interruptible, oneLine, print, runCommand, startCommand, withoutControls } from "./cli.ts";
 import { loadConfig, type LoadedConfig } from "./config.ts";
 import { machine } from "./environment.ts";
 import { ResultsFolder } from "./files.ts";
@@ -162,23 +161,12 @@ async function execute({ config, file, origins }: LoadedConfig, load: Load, asJs
 }
 
 /** Returns the exit code. `load` stands in for LLM.load in tests. */
-export async function main(argv: readonly string[], load: Load = (model, options) => LLM.load(model, options)): Promise<number> {
-  const command = program();
-  const debug = argv.includes("--debug");
-  try {
-    command.parse(normaliseArgv(argv, command), { from: "user" });
+export function main(argv: readonly string[], load: Load = (model, options) => LLM.load(model, options)): Promise<number> {
+  return runCommand(program(), argv, (command) => {
     const flags = command.opts();
-    return await execute(loadConfig(requestOf(flags)), load, flags["json"] === true);
-  } catch (error) {
-    if (!(error instanceof DawnlmError) || debug || !error.message.includes("\n")) return reportFailure(error, debug);
-    // Several problems, or a list to choose from: a line each.
-    process.stderr.write(error.message.split("\n").map((line) => `dawnlm: ${withoutControls(line)}\n`).join(""));
-    return error.exitCode;
-  }
+    return execute(loadConfig(requestOf(flags)), load, flags["json"] === true);
+  });
 }
 
 /** The command itself. */
-export async function start(): Promise<void> {
-  guardProcess();
-  process.exitCode = await main(process.argv.slice(2));
-}
+export const start = (): Promise<void> => startCommand(main);

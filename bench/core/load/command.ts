@@ -5,9 +5,9 @@
 
 import { Command } from "commander";
 import { LLM } from "../../../index.ts";
-import { AbortedError, DawnlmError } from "../../../engine/errors.ts";
+import { AbortedError } from "../../../engine/errors.ts";
 import type { LoadOptions } from "../../../index.ts";
-import { EXIT_INTERRUPTED, guardProcess, interruptible, normaliseArgv, reportFailure, withoutControls } from "../cli.ts";
+import { EXIT_INTERRUPTED, interruptible, runCommand, startCommand, withoutControls } from "../cli.ts";
 import { machine } from "../environment.ts";
 import { ResultsFolder } from "../files.ts";
 import { arrivalTimes } from "./arrivals.ts";
@@ -129,21 +129,9 @@ function fileName({ model, requestRate, maxConcurrency }: LoadConfig): string {
 }
 
 /** Returns the exit code. `load` and `clock` stand in for the real ones in tests. */
-export async function main(argv: readonly string[], load: Load = (model, options) => LLM.load(model, options), clock: Clock = realClock): Promise<number> {
-  const command = program();
-  const debug = argv.includes("--debug");
-  try {
-    command.parse(normaliseArgv(argv, command), { from: "user" });
-    return await execute(loadConfig(command.opts()), load, clock);
-  } catch (error) {
-    if (!(error instanceof DawnlmError) || debug || !error.message.includes("\n")) return reportFailure(error, debug);
-    process.stderr.write(error.message.split("\n").map((line) => `dawnlm: ${withoutControls(line)}\n`).join(""));
-    return error.exitCode;
-  }
+export function main(argv: readonly string[], load: Load = (model, options) => LLM.load(model, options), clock: Clock = realClock): Promise<number> {
+  return runCommand(program(), argv, (command) => execute(loadConfig(command.opts()), load, clock));
 }
 
 /** The command itself. */
-export async function start(): Promise<void> {
-  guardProcess();
-  process.exitCode = await main(process.argv.slice(2));
-}
+export const start = (): Promise<void> => startCommand(main);

@@ -3,9 +3,9 @@
 import { createHash } from "node:crypto";
 import { basename, dirname } from "node:path";
 import { Command } from "commander";
-import { AbortedError, DawnlmError } from "../../../engine/errors.ts";
+import { AbortedError } from "../../../engine/errors.ts";
 import { LLM } from "../../../index.ts";
-import { EXIT_INTERRUPTED, guardProcess, interruptible, normaliseArgv, reportFailure, withoutControls } from "../cli.ts";
+import { EXIT_INTERRUPTED, interruptible, runCommand, startCommand, withoutControls } from "../cli.ts";
 import { machine } from "../environment.ts";
 import { ResultsFolder } from "../files.ts";
 import { once } from "../load/flags.ts";
@@ -89,21 +89,9 @@ async function measure(config: PerplexityConfig, text: string, { onStep }: Progr
 }
 
 /** Returns the exit code. */
-export async function main(argv: readonly string[]): Promise<number> {
-  const command = program();
-  const debug = argv.includes("--debug");
-  try {
-    command.parse(normaliseArgv(argv, command), { from: "user" });
-    return await execute(perplexityConfig(command.opts()));
-  } catch (error) {
-    if (!(error instanceof DawnlmError) || debug || !error.message.includes("\n")) return reportFailure(error, debug);
-    process.stderr.write(error.message.split("\n").map((line) => `dawnlm: ${withoutControls(line)}\n`).join(""));
-    return error.exitCode;
-  }
+export function main(argv: readonly string[]): Promise<number> {
+  return runCommand(program(), argv, (command) => execute(perplexityConfig(command.opts())));
 }
 
 /** The command itself. */
-export async function start(): Promise<void> {
-  guardProcess();
-  process.exitCode = await main(process.argv.slice(2));
-}
+export const start = (): Promise<void> => startCommand(main);

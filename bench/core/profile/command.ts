@@ -2,10 +2,9 @@
 
 import { Command } from "commander";
 import { LLM } from "../../../index.ts";
-import { DawnlmError } from "../../../engine/errors.ts";
 import { Gpu } from "../../../engine/gpu.ts";
 import { probe, type ProbeResult } from "../../../engine/probe.ts";
-import { EXIT_INTERRUPTED, guardProcess, interruptible, normaliseArgv, reportFailure, withoutControls } from "../cli.ts";
+import { EXIT_INTERRUPTED, interruptible, runCommand, startCommand, withoutControls } from "../cli.ts";
 import { machine } from "../environment.ts";
 import { ResultsFolder } from "../files.ts";
 import { once } from "../load/flags.ts";
@@ -100,25 +99,15 @@ function fileName(model: string): string {
 }
 
 /** Returns the exit code. */
-export async function main(argv: readonly string[]): Promise<number> {
-  const command = program();
-  const debug = argv.includes("--debug");
-  try {
-    command.parse(normaliseArgv(argv, command), { from: "user" });
+export function main(argv: readonly string[]): Promise<number> {
+  return runCommand(program(), argv, async (command) => {
     const given = command.options.map((option) => option.attributeName()).filter((name) => command.getOptionValueSource(name) === "cli");
     const config = profileConfig(command.opts(), given);
-    if (!given.includes("floors")) return await execute(config);
+    if (!given.includes("floors")) return execute(config);
     process.stdout.write(`${await floorsTable({ context: config.prompt, prompt: config.prompt })}\n`);
     return 0;
-  } catch (error) {
-    if (!(error instanceof DawnlmError) || debug || !error.message.includes("\n")) return reportFailure(error, debug);
-    process.stderr.write(error.message.split("\n").map((line) => `dawnlm: ${withoutControls(line)}\n`).join(""));
-    return error.exitCode;
-  }
+  });
 }
 
 /** The command itself. */
-export async function start(): Promise<void> {
-  guardProcess();
-  process.exitCode = await main(process.argv.slice(2));
-}
+export const start = (): Promise<void> => startCommand(main);

@@ -50,7 +50,7 @@ export function addModelOptions(command: Command): Command {
     .option("--ignore-eos", "generate on past the model's end of text")
     .addOption(new Option("--weights <format>", "number format of the weights (default: as stored)")
       .choices(["auto", ...WEIGHT_FORMATS]))
-    .option("--kv <format>", "number format of the KV cache: f32, f16, bf16, int8, int4; int4:16 in groups of 16; k=int8,v=int4 (default: f16)", parseKv)
+    .option("--kv <format>", "number format of the KV cache: f32, f16, bf16, int8, int4, kivi4; int4:16 in groups of 16; k=int8,v=int4 (default: f16)", parseKv)
     .option("--kv-memory <bytes>", "memory for keys and values: 512MiB, 1GB, or bytes", parseBytes)
     .option("--max-model-len <tokens>", "longest prompt and continuation together", parseNumber)
     .option("--adapter <name>", "auto, software, an index of `dawnlm doctor`, or part of an adapter's name (default: auto)");

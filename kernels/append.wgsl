@@ -10,11 +10,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   if (group.x >= HEADS) {
     let head = group.x - HEADS;
     let table = table_of(row_sequence(row), head);
-    // Behind what the table holds and the rows of this step before this one.
-    let entry = kv_entry(table, lengths[table] + row_offset(row));
     var key = array<vec4f, LANE_QUADS>();
     var value = array<vec4f, LANE_QUADS>();
-    append_row(row, head, entry, lane, &key, &value);
+    // Behind what the table holds and the rows of this step before this one.
+    append_row(row, head, table, lengths[table] + row_offset(row), lane, &key, &value);
     return;
   }
   let at = query_start(row, group.x);

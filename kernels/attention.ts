@@ -10,11 +10,13 @@ import type { Recorder } from "../engine/recorder.ts";
 import { match } from "../engine/shape.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import { BATCH_READ, BATCH_WRITE, batchConsts, type Batch } from "./batch.ts";
-import { kvEntryWords, type KvEncoding } from "./kv_formats.ts";
-import { kvSlots } from "./kv_slots.ts";
+import { kvEntryWords, recentKeys, type KvEncoding, type KvEntryEncoding } from "./kv_formats.ts";
+import { KIVI_KEYS, KIVI_SETTLE, kvSlots } from "./kv_slots.ts";
 
 const file = (name: string): WgslFile => wgsl(new URL(name, import.meta.url));
 const APPEND = file("./append.wgsl");
+const SETTLE = file("./settle.wgsl");
+const REFILL = file("./refill.wgsl");
 /**
  * Of each kernel family: attention, and what it does with a decoded row's own key and value. A GPU reads eight dimensions at once, for it
  * wants loads of 16 bytes; on lavapipe smaller pieces of more queries at once were faster.
@@ -41,9 +43,9 @@ const NO_HEAD_NORM = file("./no_head_norm.wgsl");
 export interface KvView {
   /** How keys and how values are stored. */
   readonly k: KvEncoding;
-  readonly v: KvEncoding;
+  readonly v: KvEntryEncoding;
   readonly layout: keyof typeof LAYOUTS;
-  /** As `poolShape` says, all layers, heads and sequences in one pool. */
+  /** As `poolShape` and `kiviPoolShape` say, all layers, heads and sequences in one pool. */
   readonly kPool: Tensor;
   readonly vPool: Tensor;
   /** u32 [sequences, layers, kvHeads, tableBlocks] (contiguous: one word, the first entry) and [sequences, layers, kvHeads]. */
@@ -55,6 +57,8 @@ export interface KvView {
   readonly tableBlocks: number;
   readonly layers: number;
   readonly kvHeads: number;
+  /** Rows of a step for which a pool of kivi4 keys has room. */
+  readonly recentRows: number;
 }
 
 export interface AttentionShape { readonly heads: number; readonly kvHeads: number; readonly headDim: number }
@@ -73,12 +77,19 @@ function viewTensors({ kPool, vPool, tables, lengths, layerNumbers }: KvView, la
 }
 
 function viewConsts(view: KvView): Consts {
-  return { LAYERS: view.layers, KV_HEADS: view.kvHeads, TABLE: view.tableBlocks, BLOCK: view.blockSize };
+  return { LAYERS: view.layers, KV_HEADS: view.kvHeads, TABLE: view.tableBlocks, BLOCK: view.blockSize, ...recentConsts(view) };
+}
+
+/** Where in a pool of kivi4 keys what lies in front of the blocks. */
+function recentConsts({ k, lengths, recentRows: rows, ...view }: KvView): Consts {
+  if (k.format !== "kivi4") return {};
+  const { tails, stepTails, all } = recentKeys({ ...view, slots: lengths.shape[0]!, rows });
+  return { STEP_TAILS: tails, STEP_ROWS: tails + stepTails, RECENT: all };
 }
 
 /** Slots and constants that find, read and write entries. */
-function cacheSlots({ gpu }: Recorder, view: KvView, use: "read" | "write"): { slots: readonly WgslFile[]; consts: Consts } {
-  const { slots, consts } = kvSlots(view, gpu.family, use);
+function cacheSlots({ gpu }: Recorder, view: KvView, use: "read" | "write", phase: "prefill" | "decode"): { slots: readonly WgslFile[]; consts: Consts } {
+  const { slots, consts } = kvSlots(view, gpu.family, use, phase);
   return { slots: [...slots, LAYOUTS[view.layout]], consts: { ...consts, ...viewConsts(view) } };
 }
 
@@ -108,16 +119,41 @@ function rotation(recorder: Recorder, { qkv, layout, cosSin, headNorm }: Project
   };
 }
 
-/** Rotated queries to q: [M, heads · headDim] f32, rotated keys and values of every row into the cache. */
+/** Rotated queries to q: [M, heads · headDim] f32, rotated keys and values of every row into the cache; of kivi4 also the blocks that they complete. */
 export function append(
   recorder: Recorder, { projection, q, view, batch }: { projection: Projection; q: Tensor; view: KvView; batch: Batch }, shape: AttentionShape, layer: number,
 ): void {
   match("append", { q: [q, "M", shape.heads * shape.headDim] });
   const { slots, consts, tensors } = rotation(recorder, projection, shape);
-  const cache = cacheSlots(recorder, view, "write");
+  const cache = cacheSlots(recorder, view, "write", "prefill");
   recorder.run({
     source: APPEND, slots: [...slots, ...cache.slots, ...BATCH_READ], consts: { ...consts, ...cache.consts, ...batchConsts(batch) },
   }, { ...tensors, q, ...viewTensors(view, layer), batch: batch.tensor }, shape.heads + shape.kvHeads, { rowsPer: 1 });
+  if (view.k.format === "kivi4") settle(recorder, view, batch, layer);
+}
+
+/** Behind the append of a layer: quantize the blocks of keys that are complete now, and keep the others' keys. */
+function settle(recorder: Recorder, view: KvView, batch: Batch, layer: number): void {
+  if (batch.rows > view.recentRows) throw new Error(`append: a batch of ${batch.rows} rows, but the cache has room for the keys of ${view.recentRows}`);
+  const { k_pool, tables, lengths, layer: layerNumber } = viewTensors(view, layer) as Record<"k_pool" | "tables" | "lengths" | "layer", Tensor>;
+  recorder.run({
+    source: SETTLE, slots: [...KIVI_SETTLE, LAYOUTS[view.layout], ...BATCH_READ],
+    consts: { HEAD_DIM: view.k.headDim, SUBGROUP: recorder.gpu.subgroupSize, ...viewConsts(view), ...batchConsts(batch) },
+  }, { k_pool, tables, lengths, layer: layerNumber, batch: batch.tensor }, view.kvHeads, { rowsPer: 1 });
+}
+
+/**
+ * Write the tails of tables anew (kivi4): moves[i] = (table, source), u32 [n, 2], where a source is a table whose tail is copied, or REFILL_BLOCK +
+ * a block whose keys are decoded. No table may be both.
+ */
+export function refill(recorder: Recorder, { moves, view }: { moves: Tensor; view: KvView }): void {
+  const { n } = match("refill", { moves: [moves, "n", 2] });
+  for (let first = 0; first < n!; first += GATHER_STEP) {
+    const count = Math.min(GATHER_STEP, n! - first);
+    recorder.run({
+      source: REFILL, slots: KIVI_KEYS, consts: { HEAD_DIM: view.k.headDim, SUBGROUP: recorder.gpu.subgroupSize, ...viewConsts(view) },
+    }, { moves: { ...moves, offset: moves.offset + first * 8, shape: [count, 2] }, k_pool: view.kPool }, 1, count);
+  }
 }
 
 /**
@@ -151,7 +187,7 @@ export function attention(
   recorder: Recorder, { q, out, view, batch }: { q: Tensor; out: Tensor; view: KvView; batch: Batch }, shape: AttentionShape, layer: number, tileRows: number,
 ): void {
   match("attention", { q: [q, "M", shape.heads * shape.headDim], out: [out, "M", "columns"] });
-  const { slots, consts } = cacheSlots(recorder, view, "read");
+  const { slots, consts } = cacheSlots(recorder, view, "read", "prefill");
   recorder.run({
     source: FAMILIES[recorder.gpu.family].attention, slots: [QUERY_READ, NO_OWN, NO_SPLITS, ...slots, ...BATCH_READ],
     consts: { SPLITS: 1, ...attentionConsts(recorder, out, shape, tileRows), ...consts, ...batchConsts(batch) },
@@ -198,7 +234,7 @@ export function appendAndAttend(
 ): void {
   const { slots, consts, tensors } = rotation(recorder, projection, shape);
   const { attention: source, own } = FAMILIES[recorder.gpu.family];
-  const entries = cacheSlots(recorder, view, "write");
+  const entries = cacheSlots(recorder, view, "write", "decode");
   const common = { ...attentionConsts(recorder, out, shape, 1), ...viewConsts(view), ...batchConsts(batch) };
   const cache = viewTensors(view, layer);
   if (splits === null || splits === undefined) {
@@ -221,13 +257,13 @@ export function appendAndAttend(
 /** Entries that one dispatch copies at most: a grid has no more than 65,535 workgroups, and views of `moves` stay aligned. */
 const GATHER_STEP = 32_768;
 
-/** Copy entries moves[i] = (source, target) of both pools; moves: u32 [n, 2]. Sources and targets must not overlap. */
+/** Copy entries moves[i] = (source, target) of both pools, but keys of kivi4, which have none; moves: u32 [n, 2]. Sources and targets must not overlap. */
 export function gather(recorder: Recorder, { moves, view }: { moves: Tensor; view: KvView }): void {
   const { n } = match("gather", { moves: [moves, "n", 2] });
   for (let first = 0; first < n!; first += GATHER_STEP) {
     const count = Math.min(GATHER_STEP, n! - first);
     recorder.run({
-      source: GATHER, slots: [], consts: { K_WORDS: kvEntryWords(view.k), V_WORDS: kvEntryWords(view.v), SUBGROUP: recorder.gpu.subgroupSize },
+      source: GATHER, slots: [], consts: { K_WORDS: view.k.format === "kivi4" ? 0 : kvEntryWords(view.k), V_WORDS: kvEntryWords(view.v), SUBGROUP: recorder.gpu.subgroupSize },
     }, { moves: { ...moves, offset: moves.offset + first * 8, shape: [count, 2] }, k_words: view.kPool, v_words: view.vPool }, 1, count);
   }
 }

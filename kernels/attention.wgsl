@@ -40,7 +40,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
   if (split >= splits_of(keys)) { return; }
   let begin = split * keys_per_split(keys);
   let end = min(begin + keys_per_split(keys), keys);
-  if (begin < keys && end == keys) { append_own(first, head, kv_entry(table, before), local); }
+  if (begin < keys && end == keys) { append_own(first, head, table, before, local); }
 
   for (var i = subgroup; i < QUERIES; i += SUBGROUPS) {
     let row = query_row(first, rows, i);
@@ -59,10 +59,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
 
   for (var base = begin + subgroup * SUBGROUP; base < end; base += TURN) {
     let entry = kv_entry_of_lane(table, base, lane, end - 1u);
+    let place = key_place(entry, min(base + lane, end - 1u), before, table, head, first);
     // Written out: Dawn zeroes a variable declared without a value once, not on every turn of the loop.
     var score = array<f32, QUERIES>();
     for (var u = 0u; u < UNITS; u++) {
-      let key = k_read8(entry, u);
+      let key = k_read8(place, u);
       for (var i = 0u; i < QUERIES; i++) {
         let at = i * QUADS + u * 2u;
         score[i] += dot(queries[at], key.lo) + dot(queries[at + 1u], key.hi);

@@ -48,7 +48,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     end -= 1u;
     var own = array<vec4f, OWN>();
     var value = array<vec4f, OWN>();
-    attend_own(first, head, kv_entry(table, end), lane, &own, &value);
+    attend_own(first, head, table, end, lane, &own, &value);
     for (var j = 0u; j < OWN; j++) {
       own[j] = select(vec4f(), own[j], lane + j * SUBGROUP < QUADS);
       for (var i = 0u; i < QUERIES; i++) { sum[i][j] = value[j]; }
@@ -68,12 +68,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     // Written out: Dawn zeroes a variable declared without a value once, not on every turn of the loop.
     var entry = array<u32, LANE_KEYS>();
     var score = array<array<f32, LANE_KEYS>, QUERIES>();
-    for (var t = 0u; t < LANE_KEYS; t++) { entry[t] = kv_entry_of_lane(table, base + t * SUBGROUP, lane, end - 1u); }
+    var place = array<u32, LANE_KEYS>();
+    for (var t = 0u; t < LANE_KEYS; t++) {
+      entry[t] = kv_entry_of_lane(table, base + t * SUBGROUP, lane, end - 1u);
+      place[t] = key_place(entry[t], min(base + t * SUBGROUP + lane, end - 1u), before, table, head, first);
+    }
     var scale = array<u32, LANE_KEYS>(); // what a format keeps from one four of dimensions to the next
     for (var j = 0u; j < OWN; j++) {
       for (var u = 0u; u < min(SUBGROUP, QUADS - j * SUBGROUP) + hidden; u++) {
         var key = array<vec4f, LANE_KEYS>();
-        for (var t = 0u; t < LANE_KEYS; t++) { key[t] = k_next4(entry[t], j * SUBGROUP + u, &scale[t]); }
+        for (var t = 0u; t < LANE_KEYS; t++) { key[t] = k_next4(place[t], j * SUBGROUP + u, &scale[t]); }
         for (var i = 0u; i < QUERIES; i++) {
           let q = subgroupShuffle(query[i][j], u);
           for (var t = 0u; t < LANE_KEYS; t++) {

@@ -30,10 +30,12 @@ export function batchConsts({ rows }: Batch): Consts {
 export interface BatchRow { readonly id: number; readonly position: number; readonly sequence: number; readonly offset: number }
 
 /**
- * Lay out a batch. `rows` stand in order, the rows of a sequence side by side; tiles of up to `tileRows` rows never cross sequences;
- * `samples` are indices of rows. Returns the words and the number of tiles (rows of the attention grid).
+ * Lay out a batch. `rows` stand in order, the rows of a sequence side by side; tiles of up to `tileRows` rows never cross sequences, nor
+ * positions that are multiples of `border`; `samples` are indices of rows. Returns the words and the number of tiles (rows of the attention grid).
  */
-export function layOutBatch(capacity: number, rows: readonly BatchRow[], tileRows: number, samples: readonly number[]): { words: Uint32Array; tiles: number } {
+export function layOutBatch(
+  capacity: number, rows: readonly BatchRow[], tileRows: number, samples: readonly number[], border = Infinity,
+): { words: Uint32Array; tiles: number } {
   if (rows.length > capacity || samples.length > capacity) throw new Error(`a batch of ${rows.length} rows does not fit ${capacity}`);
   const words = new Uint32Array(batchWords(capacity));
   const at = (array: (typeof ARRAYS)[number], index: number): number => BATCH_HEADER + ARRAYS.indexOf(array) * capacity + index;
@@ -46,7 +48,7 @@ export function layOutBatch(capacity: number, rows: readonly BatchRow[], tileRow
   let tiles = 0;
   for (let first = 0; first < rows.length;) {
     let count = 1;
-    while (count < tileRows && rows[first + count]?.sequence === rows[first]!.sequence) count++;
+    while (count < tileRows && rows[first + count]?.sequence === rows[first]!.sequence && rows[first + count]!.position % border !== 0) count++;
     words[at("tiles", tiles++)] = first | (count << 24);
     first += count;
   }

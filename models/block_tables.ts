@@ -8,12 +8,15 @@
 
 import type { BlockPool } from "./blocks.ts";
 import { CacheTables, type CacheUsage, type TableSizes } from "./cache_tables.ts";
+import { Tails } from "./tails.ts";
 
 export interface BlockTablesOptions extends Omit<TableSizes, "tableWidth"> {
   readonly pool: BlockPool;
   /** Tokens per block. */
   readonly blockSize: number;
   readonly maxBlocksPerTable: number;
+  /** Keys of a block that is not full lie outside of it, in tails (models/tails.ts). */
+  readonly tails?: boolean;
 }
 
 /** Physical entries to copy on the GPU, source[i] to target[i]. No target is also a source. */
@@ -26,6 +29,7 @@ export class BlockTables extends CacheTables {
   readonly pool: BlockPool;
   readonly blockSize: number;
   readonly maxBlocksPerTable: number;
+  readonly tails: Tails | null;
   /** [slots, layers, kvHeads] blocks held, reserved ones included. */
   readonly #blocks: Uint32Array;
   /** [slots] what `room` would find, or −1 when it must look: decoding asks for every token. */
@@ -33,12 +37,13 @@ export class BlockTables extends CacheTables {
   /** Copies that the GPU has still to make, and the blocks they come from, which stay owned until then. */
   #copies: { source: number[]; target: number[]; blocks: number[] } = { source: [], target: [], blocks: [] };
 
-  constructor({ pool, blockSize, maxBlocksPerTable, ...sizes }: BlockTablesOptions) {
+  constructor({ pool, blockSize, maxBlocksPerTable, tails = false, ...sizes }: BlockTablesOptions) {
     super({ ...sizes, tableWidth: maxBlocksPerTable });
     if (!Number.isInteger(blockSize) || blockSize < 1) throw new Error(`BlockTables: blockSize must be a positive whole number, got ${blockSize}`);
     this.pool = pool;
     this.blockSize = blockSize;
     this.maxBlocksPerTable = maxBlocksPerTable;
+    this.tails = tails ? new Tails(blockSize) : null;
     this.#blocks = new Uint32Array(this.lengths.length);
     this.#room = new Int32Array(sizes.slots).fill(-1);
   }
@@ -89,8 +94,11 @@ export class BlockTables extends CacheTables {
   }
 
   override truncate(slot: number, position: number): void {
+    const [first, end] = this.tables(slot);
+    const before = this.lengths.slice(first, end);
     super.truncate(slot, position);
     this.#room[slot] = -1;
+    this.tails?.truncated(first, before, this.lengths.subarray(first, end), (table, index) => this.ids[table * this.tableWidth + index]!);
   }
 
   /** A second sequence with the same tokens, sharing every block that holds any; null when no slot is free. */
@@ -108,6 +116,7 @@ export class BlockTables extends CacheTables {
       this.newest[table] = this.newest[original]!;
     }
     this.moveTo(copy, position);
+    this.tails?.forked(from, to, end - to);
     this.#room[slot] = this.#room[copy] = -1; // a shared last block must be copied before it is written
     return copy;
   }

@@ -37,10 +37,12 @@ export interface KvFootprint {
   readonly tokenBytes: number;
   /** The pools of keys and values; `memory.kv` has the tables beside them too. */
   readonly poolBytes: number;
+  /** Of them for keys that are not quantized yet, of all sequences and of a step: kivi4 alone has such. */
+  readonly recentBytes: number;
   /** A sequence of maxModelLen tokens, in whole blocks, and how many such the pools hold at a time. */
   readonly sequenceBytes: number;
   readonly sequences: number;
-  /** maxSequences of them. */
+  /** The pools for maxSequences of them. */
   readonly batchBytes: number;
   /** Tokens of the longest sequence that the pools hold when it has them to itself, and that the largest pools would. */
   readonly longest: number;
@@ -98,15 +100,15 @@ export function footprint(planned: PlannedModel, options: LoadOptions, limits: D
 
   problems.push(...cache.problems, ...runnerProblems(runner, limits.maxBinding));
   const { peak, ...memory } = ledger.report();
-  const { perSequence, blockBytes, blockSize, blocks } = cache;
+  const { perSequence, blockBytes, blockSize, blocks, recentBytes } = cache;
   const sequenceBytes = perSequence * blockBytes;
   const tokensOf = (all: number): number => Math.floor(all / (config.layers * config.kvHeads)) * blockSize;
   return {
     parameters: groups.reduce((sum, { parameters }) => sum + parameters, 0),
     sizes, groups, memory, peak, loadStaging, problems,
     kv: {
-      tokenBytes: blockBytes / blockSize * config.layers * config.kvHeads, poolBytes: blocks * blockBytes,
-      sequenceBytes, sequences: Math.floor(blocks / perSequence), batchBytes: sizes.maxSequences * sequenceBytes, mostBytes: cache.bindable * blockBytes,
+      tokenBytes: blockBytes / blockSize * config.layers * config.kvHeads, poolBytes: recentBytes + blocks * blockBytes, recentBytes,
+      sequenceBytes, sequences: Math.floor(blocks / perSequence), batchBytes: recentBytes + sizes.maxSequences * sequenceBytes, mostBytes: recentBytes + cache.bindable * blockBytes,
       longest: Math.min(tokensOf(blocks), sizes.maxModelLen), mostTokens: tokensOf(cache.bindable),
     },
     onDemand: [
@@ -232,5 +234,5 @@ export function shortage({ peak, memory, kv }: Footprint, bytes: number): Shorta
   if (peak.total <= bytes) return null;
   const room = bytes - (memory.total - kv.poolBytes);
   const loads = peak.total === memory.total; // else it is loading that takes most, and a smaller cache changes nothing
-  return { neededBytes: peak.total, missingBytes: peak.total - bytes, kvMemory: loads && room >= kv.sequenceBytes ? room : null };
+  return { neededBytes: peak.total, missingBytes: peak.total - bytes, kvMemory: loads && room >= kv.recentBytes + kv.sequenceBytes ? room : null };
 }

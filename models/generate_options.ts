@@ -4,7 +4,7 @@ import { UsageError } from "../engine/errors.ts";
 import { nearest } from "../engine/nearest.ts";
 import { WEIGHT_FORMATS } from "../kernels/formats.ts";
 import { MAX_LOGPROBS } from "../kernels/logprobs.ts";
-import { KV_FORMATS } from "../kernels/kv_formats.ts";
+import { KV_ENTRY_FORMATS, KV_FORMATS } from "../kernels/kv_formats.ts";
 import type { GenerateOptions, LoadOptions } from "./options.ts";
 
 type Check = (value: unknown) => string | null;
@@ -27,10 +27,10 @@ const layout: Check = (value) => {
 const cacheFormat: Check = (value) => {
   const hasOnly = (each: unknown, ...names: string[]): each is Record<string, unknown> =>
     each !== null && typeof each === "object" && Object.keys(each).length === names.length && names.every((name) => Object.hasOwn(each, name));
-  const isFormat = (each: unknown): boolean => (KV_FORMATS as readonly unknown[]).includes(each)
+  const isFormat = (each: unknown, names: readonly unknown[] = KV_FORMATS): boolean => names.includes(each)
     || (hasOnly(each, "format", "group") && (each.format === "int8" || each.format === "int4") && whole(1)(each.group) === null);
-  return isFormat(value) || (hasOnly(value, "k", "v") && isFormat(value.k) && isFormat(value.v)) ? null
-    : `one of ${KV_FORMATS.join(", ")}, { format: "int8" or "int4", group: dimensions that share a scale }, or { k, v } with one each`;
+  return isFormat(value) || (hasOnly(value, "k", "v") && isFormat(value.k) && isFormat(value.v, KV_ENTRY_FORMATS)) ? null
+    : `one of ${KV_FORMATS.join(", ")}, { format: "int8" or "int4", group: dimensions that share a scale }, or { k, v } with one each, v without kivi4`;
 };
 
 const tuning: Check = (value) => {

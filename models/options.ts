@@ -27,6 +27,8 @@ export interface LoadOptions {
   /**
    * Number format of the KV cache: a name, `{ format: "int4", group: 16 }` where int8 and int4 shall share a scale among fewer or more
    * dimensions than the largest of 32, 16 and 8 that divides head_dim, or `{ k, v }` with one for keys and one for values. Default f16.
+   * `kivi4` has values in int4 and keys in 4 bits with a scale for each channel of a block, the newest keys of each sequence in f16 until
+   * their block is full; a paged cache only, in blocks of a multiple of 8 tokens: with 32, KIVI's group, a token takes the bytes of int4.
    */
   kv?: KvChoice;
   /** Default paged with blocks of 16 tokens. */

@@ -141,7 +141,7 @@ export class Runner {
   /** Write a new batch: its rows, which of them are sampled and how. Forgets the decode steps before it, none of which may be in flight. */
   writeBatch(phase: Phase, rows: readonly BatchRow[], samples: readonly number[], sampling: readonly SamplingParams[]): void {
     const tileRows = phase === "prefill" ? prefillTileRows(this.#model.config) : 1;
-    const { words, tiles } = layOutBatch(this.rows, rows, tileRows, samples);
+    const { words, tiles } = layOutBatch(this.rows, rows, tileRows, samples, tileBorder(this.#cache));
     this.#gpu.upload(this.#batch.tensor.buffer, this.#batch.tensor.offset, words);
     if (sampling.length > 0) this.#gpu.upload(this.#sampling.buffer, this.#sampling.offset, packSampling(sampling, this.samples));
     this.#step = 0;
@@ -322,6 +322,11 @@ export class Runner {
       if (phase === "decode") advance(recorder, { view: this.#cache.view, batch: this.#batch });
     });
   }
+}
+
+/** Rows that attend together have one block of their own, where they read other keys there than before it. */
+function tileBorder({ view }: KvCache): number {
+  return view.k.format === "kivi4" ? view.blockSize : Infinity;
 }
 
 function make(gpu: Gpu, { category, shape, dtype, label }: BufferShape): Promise<Tensor> {

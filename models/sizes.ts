@@ -12,7 +12,7 @@ import { byteLength } from "../engine/tensor.ts";
 import { decodeSplits, partialsShape } from "../kernels/attention.ts";
 import { batchWords } from "../kernels/batch.ts";
 import { outlierCountsShape, rowsScratchShapes } from "../kernels/int8.ts";
-import { kvEncodings, kvEntryWords, poolShape, type KvEncoding } from "../kernels/kv_formats.ts";
+import { kiviPoolShape, kvBlockWords, kvEncodings, poolShape, recentKeys, type KvEncoding, type KvEntryEncoding } from "../kernels/kv_formats.ts";
 import { LOGPROB_WORDS } from "../kernels/logprobs.ts";
 import { SAMPLING_WORDS } from "../kernels/sample.ts";
 import type { ModelConfig } from "./config.ts";
@@ -60,6 +60,8 @@ export interface KvCacheOptions {
   /** Bytes for keys and values together; null: enough for `sequences` of maxModelLen each, at most 1 GiB. */
   readonly memory: number | null;
   readonly sequences: number;
+  /** Rows of one pass at most. */
+  readonly rows: number;
 }
 
 export interface RunnerSizes {
@@ -81,16 +83,26 @@ export function sizesOf(config: ModelConfig, options: LoadOptions, name: string)
   const prefillChunk = options.prefillChunk ?? DEFAULT_PREFILL_CHUNK;
   const layout = options.kvLayout ?? DEFAULT_LAYOUT;
   const { layers, kvHeads, headDim } = config;
+  const format = options.kv ?? "f16";
+  checkKeys(kvEncodings(format, headDim).k, layout);
+  // A step may read one prompt token beside every decoding sequence, however small the chunks are.
+  const rows = Math.max(prefillChunk, maxSequences + 1);
   const { notes, ...weights } = weightChoice(config, options);
   return {
     maxModelLen, maxSequences, prefillChunk, weights, notes,
-    // A step may read one prompt token beside every decoding sequence, however small the chunks are.
-    runner: { rows: Math.max(prefillChunk, maxSequences + 1), samples: maxSequences, maxModelLen, int8: usesInt8(config, weights.format) },
+    runner: { rows, samples: maxSequences, maxModelLen, int8: usesInt8(config, weights.format) },
     cache: {
-      layers, kvHeads, headDim, format: options.kv ?? "f16", layout, slots: maxSequences, maxModelLen, memory: options.kvMemory ?? null,
+      layers, kvHeads, headDim, format, layout, rows, slots: maxSequences, maxModelLen, memory: options.kvMemory ?? null,
       sequences: layout.name === "contiguous" ? maxSequences : Math.min(DEFAULT_FULL_SEQUENCES, maxSequences),
     },
   };
+}
+
+/** Throws UsageError where keys are quantized by blocks and there are none, or none that words hold whole. */
+function checkKeys({ format }: KvEncoding, layout: KvLayout): void {
+  if (format !== "kivi4") return;
+  if (layout.name === "contiguous") throw new UsageError('kv: kivi4 quantizes keys by blocks of tokens, but a contiguous cache has none: take kvLayout { name: "paged", blockSize: 32 }');
+  if (layout.blockSize % 8 !== 0) throw new UsageError(`kv: kivi4 takes blocks of a multiple of 8 tokens, but kvLayout has blockSize ${layout.blockSize}`);
 }
 
 function weightChoice(config: ModelConfig, { weights, quantizationConfig }: LoadOptions): PlanOptions & { readonly notes: readonly string[] } {
@@ -110,7 +122,7 @@ function usesInt8({ quantization }: ModelConfig, format: PlanOptions["format"]):
 export interface BufferShape { readonly category: Category; readonly label: string; readonly shape: Shape; readonly dtype: Dtype }
 
 export interface CachePlan {
-  readonly encodings: { readonly k: KvEncoding; readonly v: KvEncoding };
+  readonly encodings: { readonly k: KvEncoding; readonly v: KvEntryEncoding };
   /** Blocks of the pool and tokens of a block; of a contiguous cache, entries, each a block of one. */
   readonly blocks: number;
   readonly blockSize: number;
@@ -119,6 +131,10 @@ export interface CachePlan {
   /** Bytes of a block, its keys and its values, and blocks that a sequence of maxModelLen takes. */
   readonly blockBytes: number;
   readonly perSequence: number;
+  /** Bytes of keys that are not in blocks yet: what kivi4 holds beside them, whatever their number. */
+  readonly recentBytes: number;
+  /** Rows of a step for which the pool of keys has room. */
+  readonly recentRows: number;
   /** The most blocks that pools on this adapter can have. */
   readonly bindable: number;
   readonly buffers: Readonly<Record<"layerNumbers" | "keys" | "values" | "tables" | "lengths", BufferShape>>;
@@ -126,45 +142,53 @@ export interface CachePlan {
   readonly problems: readonly string[];
 }
 
-/** What a KV cache takes on an adapter that binds at most `maxBinding` bytes. Throws UsageError for a format that does not fit headDim. */
+/** What a KV cache takes on an adapter that binds at most `maxBinding` bytes. Throws UsageError for a format that does not fit headDim or layout. */
 export function planCache(maxBinding: number, options: KvCacheOptions): CachePlan {
   const { layers, kvHeads, headDim, format, layout, slots, maxModelLen } = options;
   const encodings = kvEncodings(format, headDim);
+  const { k, v } = encodings;
+  checkKeys(k, layout);
   const blockSize = layout.name === "paged" ? layout.blockSize : 1;
   const tableBlocks = layout.name === "paged" ? Math.ceil(maxModelLen / blockSize) : 1;
-  const { problem, ...counts } = countBlocks(maxBinding, options, encodings, blockSize);
+  const recentRows = Math.ceil(options.rows / 8) * 8; // as runnerBuffers has them
+  const recent = k.format === "kivi4" ? recentKeys({ slots, layers, kvHeads, blockSize, rows: recentRows }).all : 0;
+  const { problem, ...counts } = countBlocks(maxBinding, options, encodings, blockSize, 2 * headDim * recent);
   const words = (label: string, shape: Shape): BufferShape => ({ category: "kv", label, shape, dtype: "u32" });
-  const pool = (label: string, encoding: KvEncoding): BufferShape => ({ category: "kv", label, ...poolShape(encoding, counts.blocks * blockSize) });
+  const pool = (label: string, encoding: KvEncoding): BufferShape => ({
+    category: "kv", label,
+    ...(encoding.format === "kivi4" ? kiviPoolShape(headDim, recent, counts.blocks, blockSize) : poolShape(encoding, counts.blocks * blockSize)),
+  });
   const buffers = {
-    layerNumbers: words("layer numbers", [layers, 64]), keys: pool("keys", encodings.k), values: pool("values", encodings.v),
+    layerNumbers: words("layer numbers", [layers, 64]), keys: pool("keys", k), values: pool("values", v),
     tables: words("block tables", [slots, layers, kvHeads, tableBlocks]), lengths: words("cache lengths", [slots, layers, kvHeads]),
   };
   const problems = [problem, tooLarge(buffers.tables, maxBinding), tooLarge(buffers.lengths, maxBinding)].filter((found) => found !== null);
-  return { ...counts, encodings, blockSize, tableBlocks, problems, buffers };
+  return { ...counts, recentRows, encodings, blockSize, tableBlocks, problems, buffers };
 }
 
 function countBlocks(
   maxBinding: number, { layers, kvHeads, layout, maxModelLen, memory, sequences }: KvCacheOptions, { k, v }: CachePlan["encodings"], blockSize: number,
-): Pick<CachePlan, "blocks" | "blockBytes" | "perSequence" | "bindable"> & { readonly problem: string | null } {
-  const keyBytes = blockSize * 4 * kvEntryWords(k), valueBytes = blockSize * 4 * kvEntryWords(v);
+  recentBytes: number,
+): Pick<CachePlan, "blocks" | "blockBytes" | "perSequence" | "bindable" | "recentBytes"> & { readonly problem: string | null } {
+  const keyBytes = 4 * kvBlockWords(k, blockSize), valueBytes = 4 * kvBlockWords(v, blockSize);
   const blockBytes = keyBytes + valueBytes;
   const perSequence = layers * kvHeads * Math.ceil(maxModelLen / blockSize);
-  const bindable = Math.floor(maxBinding / Math.max(keyBytes, valueBytes));
+  const bindable = Math.max(0, Math.min(Math.floor((maxBinding - recentBytes) / keyBytes), Math.floor(maxBinding / valueBytes)));
   const wanted = memory === null
-    ? Math.min(sequences * perSequence, Math.max(perSequence, Math.floor(DEFAULT_KV_MEMORY / blockBytes)))
-    : Math.floor(memory / blockBytes);
+    ? Math.min(sequences * perSequence, Math.max(perSequence, Math.floor((DEFAULT_KV_MEMORY - recentBytes) / blockBytes)))
+    : Math.max(0, Math.floor((memory - recentBytes) / blockBytes));
   const blocks = memory === null ? Math.min(wanted, bindable) : wanted;
   const least = layout.name === "contiguous" && layout.reserve === "max" ? perSequence : layers * kvHeads;
   let problem: string | null = null;
   if (blocks < least) {
     const unit = least === perSequence ? `a stretch of ${maxModelLen} tokens` : blockSize === 1 ? "one token" : `one block of ${blockSize} tokens`;
-    problem = `the KV cache needs at least ${least * blockBytes} bytes (${unit} for each of ${layers} layers and ` +
-      `${kvHeads} KV heads), but ${memory ?? maxBinding} are allowed: raise kvMemory${least === perSequence ? " or lower maxModelLen" : ""}`;
+    problem = `the KV cache needs at least ${recentBytes + least * blockBytes} bytes (${unit} for each of ${layers} layers and ` +
+      `${kvHeads} KV heads${recentBytes > 0 ? `, and ${recentBytes} for keys that are not quantized yet` : ""}), but ${memory ?? maxBinding} are allowed: raise kvMemory${least === perSequence ? " or lower maxModelLen" : ""}`;
   } else if (blocks > bindable) {
     problem = `a KV cache of ${memory} bytes does not fit this adapter, which binds at most ${maxBinding} bytes each of keys and values: ` +
-      `lower kvMemory to ${bindable * blockBytes} or less`;
+      `lower kvMemory to ${recentBytes + bindable * blockBytes} or less`;
   }
-  return { blocks: Math.min(blocks, layout.name === "contiguous" ? sequences * perSequence : blocks), blockBytes, perSequence, bindable, problem };
+  return { blocks: Math.min(blocks, layout.name === "contiguous" ? sequences * perSequence : blocks), blockBytes, recentBytes, perSequence, bindable, problem };
 }
 
 /** What grows with the rows of a pass and must be seen whole by one kernel. */

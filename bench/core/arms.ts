@@ -16,7 +16,7 @@ import type { Outliers } from "../../models/runner.ts";
 import type { HeldWeights } from "../../models/weights.ts";
 import type { CacheStats, Environment, GenerateOptions, GenerateResult, KvLayout, LoadOptions, MemoryReport, ModelConfig, ModelSource } from "../../index.ts";
 import { WEIGHT_FORMATS } from "../../kernels/formats.ts";
-import { kvEncodings, kvEntryWords } from "../../kernels/kv_formats.ts";
+import { kvBlockWords, kvEncodings } from "../../kernels/kv_formats.ts";
 import { contiguousExact, contiguousMax, paged, reservedEntries } from "../../techniques/paged_attention/index.ts";
 import { CacheMeter } from "./meter.ts";
 import type { ExperimentConfig } from "./schema.ts";
@@ -157,7 +157,7 @@ async function loadArm(
   });
   const { blocksTotal, blockSize } = llm.cacheStats();
   const { k, v } = kvEncodings(c.kv, llm.config.headDim);
-  const entryBytes = 4 * (kvEntryWords(k) + kvEntryWords(v));
+  const entryBytes = 4 * (kvBlockWords(k, blockSize) + kvBlockWords(v, blockSize)) / blockSize;
   const entries = Math.floor(blocksTotal / (llm.config.layers * llm.config.kvHeads)) * blockSize;
   return {
     name, layout, llm, limit, entries, entryBytes, poolBytes: blocksTotal * blockSize * entryBytes, meter: new CacheMeter(llm),

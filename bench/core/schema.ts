@@ -6,7 +6,7 @@
 
 import { z } from "zod";
 import { isFloat, WEIGHT_FORMATS, type FloatFormat, type WeightFormat } from "../../kernels/formats.ts";
-import { KV_FORMATS } from "../../kernels/kv_formats.ts";
+import { KV_ENTRY_FORMATS } from "../../kernels/kv_formats.ts";
 import { DISTRIBUTIONS } from "./lengths.ts";
 
 export const TECHNIQUES = ["PagedAttention", "量化", "precision"] as const;
@@ -52,7 +52,7 @@ export const FIELDS = {
   perplexity_context: [z.int().min(2).max(2 ** 20), "a whole number of tokens from 2"],
   perplexity_stride: [z.int().min(1).max(2 ** 20).optional(), "a whole number of tokens from 1"],
   perplexity_windows: [z.int().min(0).max(100_000), "a whole number from 0 (no perplexity)"],
-  kv: [z.enum(KV_FORMATS), `one of ${KV_FORMATS.join(", ")}`],
+  kv: [z.enum(KV_ENTRY_FORMATS), `one of ${KV_ENTRY_FORMATS.join(", ")}`],
   kv_memory: [positive(2 ** 40).optional(), "bytes for keys and values, a whole number"],
   max_model_len: [z.int().min(2).max(2 ** 20).optional(), "a whole number of tokens from 2"],
   block_size: [positive(4096), "a whole number of tokens from 1 to 4096"],

@@ -172,10 +172,11 @@ function judge(made: Footprint, against: Verdict["against"], limits: readonly st
   const { kv, sizes } = made;
   const reasons = [...limits], advice: string[] = [];
   if (limits.length === 0 && kv.sequences === 0) {
-    const change = kv.sequenceBytes <= kv.mostBytes
-      ? `raise --kv-memory to ${kv.sequenceBytes}`
+    const least = kv.recentBytes + kv.sequenceBytes;
+    const change = least <= kv.mostBytes
+      ? `raise --kv-memory to ${least}`
       : `lower --context to ${kv.mostTokens}, or take a smaller --kv format`;
-    reasons.push(`keys and values of a sequence of ${sizes.maxModelLen} tokens take ${kv.sequenceBytes} bytes, ` +
+    reasons.push(`keys and values of a sequence of ${sizes.maxModelLen} tokens take ${least} bytes, ` +
       `but the pool has ${kv.poolBytes}, enough for ${kv.longest}: ${change}`);
   }
   const short = against === null ? null : shortage(made, against.bytes);
@@ -197,7 +198,7 @@ function atFullLength(sequences: number): string {
 /** What it takes that all sequences are at their full length at the same time; otherwise some wait, or are computed again. */
 function wholeBatch({ kv, sizes, peak }: Footprint, against: Verdict["against"]): string {
   if (kv.batchBytes > kv.mostBytes) {
-    return `this adapter binds at most ${kv.mostBytes} bytes of keys and values, ${atFullLength(Math.floor(kv.mostBytes / kv.sequenceBytes))} at a time`;
+    return `this adapter binds at most ${kv.mostBytes} bytes of keys and values, ${atFullLength(Math.floor((kv.mostBytes - kv.recentBytes) / kv.sequenceBytes))} at a time`;
   }
   const missing = against === null ? 0 : peak.total - kv.poolBytes + kv.batchBytes - against.bytes;
   const holds = `--kv-memory ${Math.ceil(kv.batchBytes / 2 ** 20)}MiB holds ${atFullLength(sizes.maxSequences)} at a time`;
@@ -207,7 +208,7 @@ function wholeBatch({ kv, sizes, peak }: Footprint, against: Verdict["against"])
 /** Options that leave room for a sequence at least; null when there is none. */
 function smallerCache({ kv }: Footprint, { kvMemory }: Shortage): string | null {
   const kvMiB = Math.floor(Math.min(kvMemory ?? 0, kv.mostBytes) / 2 ** 20);
-  const sequences = Math.floor(kvMiB * 2 ** 20 / kv.sequenceBytes);
+  const sequences = Math.max(0, Math.floor((kvMiB * 2 ** 20 - kv.recentBytes) / kv.sequenceBytes));
   return sequences === 0 ? null : `--kv-memory ${kvMiB}MiB with room for ${atFullLength(sequences)}`;
 }
 

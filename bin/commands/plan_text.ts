@@ -11,7 +11,7 @@ export function planText(report: PlanReport): string {
       const held = formats.length === 0 ? "" : ` (${formats.join(", ")})`;
       return row(`  ${group}`, bytes, `${count(parameters)} parameters, ${(bytes / parameters).toFixed(3)} bytes each${held}`);
     }),
-    row("kv", memory.kv, `${count(kv.poolBytes)} of them keys and values, ${count(kv.tokenBytes)} a token`),
+    row("kv", memory.kv, `${count(kv.poolBytes)} of them keys and values, ${count(kv.tokenBytes)} a token${kv.recentBytes > 0 ? ` beside ${count(kv.recentBytes)} for the newest` : ""}`),
     row("activations", memory.activations), row("logits", memory.logits),
     row("staging", memory.staging, loadStaging > memory.staging ? `up to ${count(loadStaging)} while loading` : ""),
     row("total", memory.total),

@@ -5,7 +5,7 @@
 
 import type { AttentionShape, QkvLayout } from "../attention.ts";
 import type { BatchRow } from "../batch.ts";
-import type { KvEncoding } from "../kv_formats.ts";
+import type { KvEntryEncoding } from "../kv_formats.ts";
 import { stored } from "./kv.ts";
 import { dot } from "./linear.ts";
 
@@ -64,8 +64,8 @@ export interface AppendTwin {
   readonly rows: readonly Row[];
   readonly cache: CacheTwin;
   /** How keys and how values are stored. */
-  readonly k: KvEncoding;
-  readonly v: KvEncoding;
+  readonly k: KvEntryEncoding;
+  readonly v: KvEntryEncoding;
   /** weights: [2, headDim] of queries and keys. */
   readonly headNorm?: { readonly weights: Numbers; readonly eps: number };
 }

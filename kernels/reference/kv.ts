@@ -5,7 +5,7 @@
  */
 
 import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from "../../engine/dtype.ts";
-import { kvEntryWords, type KvEncoding } from "../kv_formats.ts";
+import { kvBlockWords, kvEntryWords, type KvEntryEncoding } from "../kv_formats.ts";
 
 type Numbers = ArrayLike<number>;
 
@@ -54,7 +54,7 @@ function lineOf(group: readonly number[], format: "int8" | "int4"): Line | null 
  * The u32 words of an entry of encoding.headDim numbers, taken as f32. In int8 and int4 a group that holds a NaN or an infinity becomes NaN
  * as a whole, so that a broken number is not read as a good one; other formats keep NaN, and f16 stores its largest for what is beyond it.
  */
-export function encodeEntry(dims: Numbers, encoding: KvEncoding): Uint32Array {
+export function encodeEntry(dims: Numbers, encoding: KvEntryEncoding): Uint32Array {
   const words = new Uint32Array(kvEntryWords(encoding));
   const values = new Float32Array(dims);
   const halves = new Uint16Array(words.buffer);
@@ -82,7 +82,7 @@ export function encodeEntry(dims: Numbers, encoding: KvEncoding): Uint32Array {
 }
 
 /** The numbers that an entry's words stand for, as the kernels read them. */
-export function decodeEntry(words: Numbers, encoding: KvEncoding): Float64Array {
+export function decodeEntry(words: Numbers, encoding: KvEntryEncoding): Float64Array {
   const own = new Uint32Array(words);
   const numbers = new Float64Array(encoding.headDim);
   const [halves, bytes] = [new Uint16Array(own.buffer), new Int8Array(own.buffer)];
@@ -103,6 +103,32 @@ export function decodeEntry(words: Numbers, encoding: KvEncoding): Float64Array 
 }
 
 /** What a read gives of numbers that were stored. */
-export function stored(dims: Numbers, encoding: KvEncoding): Float64Array {
+export function stored(dims: Numbers, encoding: KvEntryEncoding): Float64Array {
   return decodeEntry(encodeEntry(dims, encoding), encoding);
+}
+
+/** The u32 words of a block of keys in kivi4 from `tokens` keys as f16 holds them, [tokens, headDim]. As kernels/kv/kivi.wgsl has them. */
+export function encodeKeyBlock(keys: Numbers, headDim: number): Uint32Array {
+  const tokens = keys.length / headDim;
+  const words = new Uint32Array(kvBlockWords({ format: "kivi4", headDim }, tokens));
+  for (let d = 0; d < headDim; d++) {
+    const members = Array.from({ length: tokens }, (_, t) => keys[t * headDim + d]!);
+    const line = lineOf(members, "int4");
+    const unit = Math.floor(d / 8) * (tokens + 8);
+    words[unit + tokens + (d % 8)] = line?.bits ?? F16_NAN * 0x10001;
+    if (line === null) continue;
+    members.forEach((value, t) => { words[unit + t]! |= clamp(stepsTo(Math.fround(value - line.least), line.scale), 0, 15) << (4 * (d % 8)); });
+  }
+  return words;
+}
+
+/** The keys [tokens, headDim] that a block's words stand for. */
+export function decodeKeyBlock(words: Numbers, headDim: number): Float64Array {
+  const tokens = 8 * (words.length / headDim - 1);
+  return new Float64Array(tokens * headDim).map((_, i) => {
+    const [t, d] = [Math.floor(i / headDim), i % headDim];
+    const unit = Math.floor(d / 8) * (tokens + 8);
+    const line = words[unit + tokens + (d % 8)]!;
+    return ((words[unit + t]! >>> (4 * (d % 8))) & 15) * f16ToNumber(line & 0xffff) + f16ToNumber(line >>> 16);
+  });
 }

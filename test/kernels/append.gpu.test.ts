@@ -9,7 +9,7 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { Recorder } from "../../engine/recorder.ts";
 import { advance, append, gather, type QkvLayout } from "../../kernels/attention.ts";
 import { batchWords, layOutBatch } from "../../kernels/batch.ts";
-import { KV_FORMATS, type KvChoice } from "../../kernels/kv_formats.ts";
+import { KV_ENTRY_FORMATS, type KvChoice } from "../../kernels/kv_formats.ts";
 import * as twin from "../../kernels/reference/attention.ts";
 import { cosSinOf, kvInWords, nearPools, neoxLayout, qwenLayout, readPool, rotationTolerance, testCache, type CachePlan } from "../support/cache.ts";
 import {
@@ -99,7 +99,7 @@ for (const gpu of gpus) {
     test(`append, ${gpu.family}: Qwen layout, ${sizes.name}, ${kvInWords(sizes.format)}`, () => check(gpu, sizes, qwenLayout(sizes), 8));
   }
 
-  for (const format of [...KV_FORMATS, { k: { format: "int4", group: 20 }, v: "int8" }] as const) {
+  for (const format of [...KV_ENTRY_FORMATS, { k: { format: "int4", group: 20 }, v: "int8" }] as const) {
     test(`gather, ${gpu.family}: ${kvInWords(format)}, survivors move bit for bit and nothing else does`, async () => {
       const headDim = 80;
       const lengths = Uint32Array.of(40, 17, 33, 5);

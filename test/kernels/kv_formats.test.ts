@@ -5,10 +5,10 @@
 
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { f16ToNumber } from "../../engine/dtype.ts";
+import { f16ToNumber, numberToF16 } from "../../engine/dtype.ts";
 import { UsageError } from "../../engine/errors.ts";
-import { KV_FORMATS, kvEncoding, kvEncodings, kvEntryBytes, kvEntryWords, poolShape, type KvEncoding, type KvNumbers } from "../../kernels/kv_formats.ts";
-import { encodeEntry, stored } from "../../kernels/reference/kv.ts";
+import { KV_ENTRY_FORMATS, kvBlockWords, kvEncoding, kvEncodings, kvEntryBytes, kvEntryWords, poolShape, type KvEncoding, type KvNumbers } from "../../kernels/kv_formats.ts";
+import { decodeKeyBlock, encodeEntry, encodeKeyBlock, stored } from "../../kernels/reference/kv.ts";
 import { numbers } from "../support/gpu.ts";
 
 test("bytes of an entry: codes, and scales behind them in whole words", () => {
@@ -18,7 +18,7 @@ test("bytes of an entry: codes, and scales behind them in whole words", () => {
     [128, { f32: 512, f16: 256, bf16: 256, int8: 128 + 8, int4: 64 + 16 }], [24, { f32: 96, f16: 48, bf16: 48, int8: 24 + 8, int4: 12 + 12 }],
   ];
   for (const [headDim, bytes] of table) {
-    for (const format of KV_FORMATS) {
+    for (const format of KV_ENTRY_FORMATS) {
       assert.is(kvEntryBytes(format, headDim), bytes[format], `${format} ${headDim}`);
       const { shape, dtype } = poolShape(kvEncoding(format, headDim), 7);
       assert.is(shape[1] * (dtype === "f32" || dtype === "u32" ? 4 : 2), bytes[format], "a pool has as many for each entry");
@@ -36,6 +36,33 @@ test("groups by default: the largest of 32, 16 and 8 that divides head_dim", () 
     k: { format: "int8", headDim: 80, group: 16 }, v: { format: "int4", headDim: 80, group: 20 },
   });
   assert.equal(kvEncodings("bf16", 64), { k: { format: "bf16", headDim: 64 }, v: { format: "bf16", headDim: 64 } });
+});
+
+test("kivi4: keys by blocks, values in int4 unless another format is named", () => {
+  assert.equal(kvEncodings("kivi4", 64), { k: { format: "kivi4", headDim: 64 }, v: kvEncoding("int4", 64) });
+  assert.equal(kvEncodings({ k: "kivi4", v: "bf16" }, 80), { k: { format: "kivi4", headDim: 80 }, v: kvEncoding("bf16", 80) });
+  assert.throws(() => kvEncodings({ k: "f16", v: "kivi4" }, 64), (error: Error) => error instanceof UsageError && /kivi4 is a format of keys/.test(error.message));
+  assert.is(4 * kvBlockWords({ format: "kivi4", headDim: 80 }, 16), 16 * 40 + 4 * 80);
+  assert.is(kvBlockWords(kvEncoding("int4", 64), 16), 16 * kvEntryWords(kvEncoding("int4", 64)));
+});
+
+test("kivi4: each channel of a block by itself, none off by more than half a step, NaN where one is none", () => {
+  const [tokens, headDim] = [16, 24];
+  const keys = Array.from({ length: tokens }, (_, t) => [...numbers(headDim, t)].map((value, d) => f16ToNumber(numberToF16(10 ** (d % 7 - 4) * value + (d % 3))))).flat();
+  const kept = decodeKeyBlock(encodeKeyBlock(keys, headDim), headDim);
+  let hardest = 0;
+  for (let d = 0; d < headDim; d++) {
+    const members = Array.from({ length: tokens }, (_, t) => keys[t * headDim + d]!);
+    const [low, high] = [Math.min(...members), Math.max(...members)];
+    // Scale and least number are f16 and cover the channel.
+    const half = (high - low + 2 ** -10 * Math.abs(low)) / 15 * (1 + 2 ** -10) / 2 + 2 ** -24;
+    const worst = members.reduce((most, value, t) => Math.max(most, Math.abs(kept[t * headDim + d]! - value)), 0);
+    assert.ok(worst <= half, `channel ${d}: off by ${worst}, half a step is ${half}`);
+    hardest = Math.max(hardest, worst / half);
+  }
+  assert.ok(hardest > 0.9, `the worst is ${hardest} of what is allowed, so the keys were no easy ones`);
+  const broken = decodeKeyBlock(encodeKeyBlock(keys.with(5 * headDim + 7, NaN), headDim), headDim);
+  broken.forEach((value, i) => assert.is(Number.isNaN(value), i % headDim === 7));
 });
 
 test("groups that do not fit are refused with both numbers and what fits", () => {

@@ -7,6 +7,7 @@
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { REFILL_BLOCK } from "../../kernels/kv_formats.ts";
 import { BlockPool } from "../../models/blocks.ts";
 import { BlockTables } from "../../models/block_tables.ts";
 import type { BlockTablesOptions, Gather } from "../../models/block_tables.ts";
@@ -348,6 +349,35 @@ test("random lives of several slots: contents, counts and the mirror agree with 
   // The generator must have reached every branch, or the run proves less than it says.
   assert.equal([...seen].sort(),
     ["close", "keep without room", "kept", "no room", "reserved", "truncate refused", "truncated"]);
+});
+
+test("tails: what a fork copies and what a truncate reopens, in order", () => {
+  const tables = makeTables({ ...small, tails: true });
+  const slot = tables.open(16)!;
+  assert.ok(tables.reserve(slot, 10));
+  tables.advance(slot, 10);
+  tables.truncate(slot, 9);
+  assert.equal(tables.tails!.take(), [], "the newest block still has its tail");
+  const block = (table: number, index: number): number => tables.ids[table * tables.tableWidth + index]!;
+  const [second, first] = [0, 1, 2, 3].map((table) => [block(table, 1), block(table, 0)] as const).reduce<[number[], number[]]>(
+    ([a, b], [x, y]) => [[...a, REFILL_BLOCK + x], [...b, REFILL_BLOCK + y]], [[], []]);
+  tables.truncate(slot, 8);
+  assert.equal(tables.tails!.take(), [], "a table that ends with a block has no tail");
+  tables.truncate(slot, 7);
+  const copy = tables.fork(slot, 16)!;
+  tables.truncate(slot, 2);
+  assert.equal(tables.tails!.take().map(({ table, source }) => [[...table], [...source]]), [
+    [[0, 1, 2, 3], second], [[4, 5, 6, 7], [0, 1, 2, 3]], [[0, 1, 2, 3], first],
+  ]);
+  assert.equal(tables.tails!.take(), []);
+  tables.close(slot);
+  tables.close(copy);
+  tables.check();
+  const others = makeTables(small), open = others.open(16)!;
+  assert.ok(others.reserve(open, 10));
+  others.advance(open, 10);
+  others.truncate(open, 3);
+  assert.equal(others.tails, null, "formats of entries have none");
 });
 
 test.run();

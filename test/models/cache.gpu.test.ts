@@ -119,7 +119,7 @@ test("keep of more entries than one grid has workgroups", async () => {
   const gpu = await Gpu.open();
   const [kvHeads, headDim, length, count] = [8, 8, 9000, 8500];
   const cache = await KvCache.create(gpu, {
-    layers: 1, kvHeads, headDim, format: "f32", layout: { name: "paged", blockSize: 16 }, slots: 1, maxModelLen: length, memory: null, sequences: 2,
+    layers: 1, kvHeads, headDim, format: "f32", layout: { name: "paged", blockSize: 16 }, slots: 1, maxModelLen: length, memory: null, sequences: 2, rows: 8,
   });
   const tables = blockTables(cache), slot = tables.open(length)!;
   tables.reserve(slot, length);

@@ -59,6 +59,7 @@ const CASES: readonly (readonly [name: string, options: LoadOptions, family?: Gp
   ["tiny-neox", { weights: "nf4", kv: "int8" }],
   ["tiny-neox", { weights: "int8", kv: "int4", kvLayout: { name: "paged", blockSize: 5 } }, "gpu"],
   ["tiny-qwen2", { weights: "bf16", kv: "bf16" }],
+  ["tiny-qwen2", { kv: "kivi4", maxSequences: 3, prefillChunk: 30, kvMemory: 2_000_000 }],
   ["tiny-qwen2", { weights: "nf4-double", kv: { k: "int8", v: "int4" }, maxSequences: 100 }],
   ["tiny-qwen2", { weights: "llm.int8", kvMemory: 3_000_000 }], ["tiny-neox", { weights: "llm.int8" }],
   ["tiny-neox-draft", { weights: "fp4", kvLayout: { name: "contiguous", reserve: "max" } }],

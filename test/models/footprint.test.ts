@@ -56,6 +56,15 @@ test("keys and values: bytes of a token, of a sequence in whole blocks, and what
   assert.is(memory.kv, kv.poolBytes + tables);
   assert.is(planned("qwen2.5-1.5b", { maxModelLen: 8192, kv: "int8" }).kv.tokenBytes, 2 * 28 * 2 * (128 + 4 * 2));
   assert.is(planned("qwen2.5-1.5b", { maxModelLen: 8192, kv: { k: "int8", v: "int4" } }).kv.tokenBytes, 28 * 2 * (128 + 4 * 2 + 64 + 4 * 4));
+  const kivi = planned("qwen2.5-1.5b", { maxModelLen: 8192, maxSequences: 16, prefillChunk: 256, kv: "kivi4" }).kv;
+  assert.is(kivi.tokenBytes, 28 * 2 * (64 + 4 * 128 / 16 + 64 + 4 * 4), "a line of each channel for 16 tokens");
+  assert.is(kivi.recentBytes, 2 * 128 * 2 * (16 * 28 * 16 + 16 * 16 + 256), "tails of all layers, those of a step, and its rows");
+  assert.is(kivi.poolBytes, kivi.recentBytes + 8 * kivi.sequenceBytes);
+  assert.is(kivi.batchBytes, kivi.recentBytes + 16 * kivi.sequenceBytes);
+  assert.is(planned("qwen2.5-1.5b", { maxModelLen: 8192, maxSequences: 16, kv: "kivi4", kvMemory: kivi.batchBytes }).kv.sequences, 16);
+  assert.is(planned("qwen2.5-1.5b", { maxModelLen: 8192, maxSequences: 16, kv: "kivi4", kvMemory: kivi.batchBytes - 1 }).kv.sequences, 15);
+  const inBlocks = planned("qwen2.5-1.5b", { kv: "kivi4", kvLayout: { name: "paged", blockSize: 32 } }).kv;
+  assert.is(inBlocks.tokenBytes, planned("qwen2.5-1.5b", { kv: "int4" }).kv.tokenBytes);
   const long = planned("qwen2.5-1.5b", { maxModelLen: 131072 }).kv;
   assert.equal([long.sequences, long.poolBytes], [1, long.sequenceBytes], "one sequence of full length at least");
   assert.is(planned("qwen2.5-1.5b", { maxModelLen: 1024, maxSequences: 3 }).kv.sequences, 3);

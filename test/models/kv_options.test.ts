@@ -10,14 +10,14 @@ import { folderOf } from "../support/llm.ts";
 import { rejects } from "../support/rejects.ts";
 
 test("one format, one with its group, or one each for keys and values", () => {
-  for (const kv of ["f32", "f16", "bf16", "int8", "int4", { format: "int4", group: 20 }, { k: "f16", v: "int4" }, { k: { format: "int8", group: 8 }, v: "int8" }] as const) {
+  for (const kv of ["f32", "f16", "bf16", "int8", "int4", { format: "int4", group: 20 }, { k: "f16", v: "int4" }, { k: { format: "int8", group: 8 }, v: "int8" }, "kivi4", { k: "kivi4", v: "f16" }] as const) {
     assert.is(checkLoadOptions({ kv }).kv, kv);
   }
 });
 
 test("anything else is refused", () => {
   const wrong: readonly unknown[] = [
-    "int2", "INT8", 8, null, [], {}, { k: "int8" }, { v: "int8" }, { k: "int8", v: "int7" }, { k: "int8", v: "int8", group: 8 }, { format: "f16", group: 8 }, { format: "int8" },
+    "int2", "kivi2", { k: "f16", v: "kivi4" }, { format: "kivi4", group: 32 }, "INT8", 8, null, [], {}, { k: "int8" }, { v: "int8" }, { k: "int8", v: "int7" }, { k: "int8", v: "int8", group: 8 }, { format: "f16", group: 8 }, { format: "int8" },
     { format: "int8", group: "16" }, { format: "int8", group: 0 }, { format: "int8", group: 7.5 }, { k: { k: "int8", v: "int8" }, v: "int8" },
   ];
   for (const kv of wrong) {

@@ -62,7 +62,7 @@ export async function withEngine(options: EngineOptions, body: (engine: Engine) 
     const model = await loadModel(gpu, config, source, {
       format: weights, defaultFormat: "f16", onProgress: (label) => { if (label === "weights") Reflect.deleteProperty(gpu, "maxBinding"); },
     });
-    const cache = await KvCache.create(gpu, { ...config, format: kv, layout, slots, maxModelLen: MAX_MODEL_LEN, memory: null, sequences: slots });
+    const cache = await KvCache.create(gpu, { ...config, format: kv, layout, slots, maxModelLen: MAX_MODEL_LEN, memory: null, sequences: slots, rows });
     const runner = await Runner.create(gpu, model, cache, { rows, samples: rows, maxModelLen: MAX_MODEL_LEN, int8: weights === "llm.int8" });
     await body({ gpu, config, cache, tables: blockTables(cache), runner, embeddingParts: model.embedding.parts.length, ...passes(cache, runner) });
     cache.close();

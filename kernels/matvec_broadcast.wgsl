@@ -5,6 +5,8 @@
 // GATED: W stacks `gate` over `up` (N rows each). A lane then owns two rows of each and makes two outputs.
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 
+const UNITS = K / 8u / UNIT8;
+
 // Output of the lane's i-th row of W.
 fn output_of(first: u32, lane: u32, i: u32) -> u32 { return first + select(i, i % 2u, GATED) * SUBGROUP + lane; }
 
@@ -27,7 +29,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
   weights_begin(lane);
   var scale = vec4f(1.0);
   var part = vec4f(); // of the sum, what is still without its scale
-  for (var unit = 0u; unit < K / 8u / UNIT8; unit++) {
+  // Of a short row the bound looks as if it depended on the workgroup: unrolled whole, the loop takes a software adapter seconds to compile.
+  let units = select(UNITS, min(UNITS, group.x + UNITS), UNITS <= 32u);
+  for (var unit = 0u; unit < units; unit++) {
     let raw0 = raw_weights(row0, unit);
     let raw1 = raw_weights(row1, unit);
     let raw2 = raw_weights(row2, unit);

@@ -11,6 +11,7 @@ import { match } from "../engine/shape.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import { BATCH_READ, BATCH_WRITE, batchConsts, type Batch } from "./batch.ts";
 import { kvEntryWords, recentKeys, type KvEncoding, type KvEntryEncoding } from "./kv_formats.ts";
+import type { KvNotes } from "./kv_notes.ts";
 import { KIVI_KEYS, KIVI_SETTLE, kvSlots } from "./kv_slots.ts";
 
 const file = (name: string): WgslFile => wgsl(new URL(name, import.meta.url));
@@ -59,6 +60,8 @@ export interface KvView {
   readonly kvHeads: number;
   /** Rows of a step for which a pool of kivi4 keys has room. */
   readonly recentRows: number;
+  /** What is written down beside the entries when they are appended. */
+  readonly notes?: KvNotes | undefined;
 }
 
 export interface AttentionShape { readonly heads: number; readonly kvHeads: number; readonly headDim: number }

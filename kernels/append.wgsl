@@ -1,5 +1,5 @@
 // Rotate and append, for rows that attend to each other: the rotated queries of every row go to `q`, its rotated keys and its values
-// into the cache. One subgroup per (row, head): workgroup x is a query head, then a KV head. kernels/rotate.wgsl does the work.
+// into the cache. One subgroup per (row, head): workgroup x is a query head, then a KV head. rotate.wgsl and append_row.wgsl do the work.
 @group(0) @binding(1) var<storage, read_write> q: array<vec4f>; // [rows, HEADS, QUADS]
 
 const QUADS = HEAD_DIM / 4u; // vec4 per head

@@ -10,12 +10,15 @@ import type { Recorder } from "../engine/recorder.ts";
 import { match } from "../engine/shape.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import { BATCH_READ, BATCH_WRITE, batchConsts, type Batch } from "./batch.ts";
-import { kvEntryWords, recentKeys, type KvEncoding, type KvEntryEncoding } from "./kv_formats.ts";
+import { entryCopy } from "./copy.ts";
+import { recentKeys, type KvEncoding, type KvEntryEncoding } from "./kv_formats.ts";
 import type { KvNotes } from "./kv_notes.ts";
 import { KIVI_KEYS, KIVI_SETTLE, kvSlots } from "./kv_slots.ts";
+import { noting } from "./note.ts";
 
 const file = (name: string): WgslFile => wgsl(new URL(name, import.meta.url));
 const APPEND = file("./append.wgsl");
+const APPEND_ROW = file("./append_row.wgsl");
 const SETTLE = file("./settle.wgsl");
 const REFILL = file("./refill.wgsl");
 /**
@@ -36,7 +39,7 @@ const QUERY_READ = file("./query_read.wgsl");
 const QUERY_ROTATE = file("./query_rotate.wgsl");
 const NO_OWN = file("./no_own.wgsl");
 /** `kv_entry`, which finds an entry of the cache, for each layout. */
-const LAYOUTS = { paged: file("./kv/paged.wgsl"), contiguous: file("./kv/contiguous.wgsl") } as const;
+export const LAYOUTS = { paged: file("./kv/paged.wgsl"), contiguous: file("./kv/contiguous.wgsl") } as const;
 const HEAD_NORM = file("./head_norm.wgsl");
 const NO_HEAD_NORM = file("./no_head_norm.wgsl");
 
@@ -75,11 +78,11 @@ export interface QkvLayout {
 }
 
 /** The resources of `kernels/kv/paged.wgsl` for one layer; those of contiguous.wgsl are the same. */
-function viewTensors({ kPool, vPool, tables, lengths, layerNumbers }: KvView, layer: number): Record<string, Tensor> {
+export function viewTensors({ kPool, vPool, tables, lengths, layerNumbers }: KvView, layer: number): Record<string, Tensor> {
   return { k_pool: kPool, v_pool: vPool, tables, lengths, layer: { ...layerNumbers, offset: layerNumbers.offset + layer * 256, shape: [1] } };
 }
 
-function viewConsts(view: KvView): Consts {
+export function viewConsts(view: KvView): Consts {
   return { LAYERS: view.layers, KV_HEADS: view.kvHeads, TABLE: view.tableBlocks, BLOCK: view.blockSize, ...recentConsts(view) };
 }
 
@@ -108,7 +111,7 @@ export interface Projection {
 }
 
 /** Slots, constants and resources of `kernels/rotate.wgsl`. */
-function rotation(recorder: Recorder, { qkv, layout, cosSin, headNorm }: Projection, { heads, headDim }: AttentionShape) {
+export function rotation(recorder: Recorder, { qkv, layout, cosSin, headNorm }: Projection, { heads, headDim }: AttentionShape) {
   const { half, width } = match("rotate", { qkv: [qkv, "M", "width"], cosSin: [cosSin, "P", "half", 2], ...(headNorm && { headNorm: [headNorm.weights, 2, headDim] }) });
   if (layout.width > width!) throw new Error(`rotate: qkv has ${width} columns, but the layout takes ${layout.width}`);
   return {
@@ -129,9 +132,11 @@ export function append(
   match("append", { q: [q, "M", shape.heads * shape.headDim] });
   const { slots, consts, tensors } = rotation(recorder, projection, shape);
   const cache = cacheSlots(recorder, view, "write", "prefill");
+  const notes = noting(recorder.gpu, view, { ...tensors, q, ...viewTensors(view, layer), batch: batch.tensor });
   recorder.run({
-    source: APPEND, slots: [...slots, ...cache.slots, ...BATCH_READ], consts: { ...consts, ...cache.consts, ...batchConsts(batch) },
-  }, { ...tensors, q, ...viewTensors(view, layer), batch: batch.tensor }, shape.heads + shape.kvHeads, { rowsPer: 1 });
+    source: APPEND, slots: [APPEND_ROW, ...slots, ...notes.slots, ...cache.slots, ...BATCH_READ],
+    consts: { ...consts, ...cache.consts, ...notes.consts, ...batchConsts(batch) },
+  }, notes.tensors, shape.heads + shape.kvHeads, { rowsPer: 1 });
   if (view.k.format === "kivi4") settle(recorder, view, batch, layer);
 }
 
@@ -240,18 +245,17 @@ export function appendAndAttend(
   const entries = cacheSlots(recorder, view, "write", "decode");
   const common = { ...attentionConsts(recorder, out, shape, 1), ...viewConsts(view), ...batchConsts(batch) };
   const cache = viewTensors(view, layer);
+  const notes = noting(recorder.gpu, view, { ...tensors, out, ...cache, batch: batch.tensor, ...(splits && { partials: splits.partials }) });
+  const appending = [QUERY_ROTATE, own, APPEND_ROW, ...slots, ...notes.slots, ...entries.slots, ...BATCH_READ];
+  const all = { ...consts, ...common, ...entries.consts, ...notes.consts };
   if (splits === null || splits === undefined) {
-    recorder.run({
-      source, slots: [QUERY_ROTATE, own, NO_SPLITS, ...slots, ...entries.slots, ...BATCH_READ], consts: { ...consts, ...common, ...entries.consts, SPLITS: 1 },
-    }, { ...tensors, out, ...cache, batch: batch.tensor }, shape.kvHeads, "tiles");
+    recorder.run({ source, slots: [NO_SPLITS, ...appending], consts: { ...all, SPLITS: 1 } }, notes.tensors, shape.kvHeads, "tiles");
     return;
   }
   const { count, keys, partials } = splits;
   match("appendAndAttend", { partials: [partials, "rows", shape.heads, count, shape.headDim + 4] });
   const split = { ...common, SPLITS: count, SPLIT_KEYS: keys };
-  recorder.run({
-    source, slots: [QUERY_ROTATE, own, SPLIT, ...slots, ...entries.slots, ...BATCH_READ], consts: { ...consts, ...split, ...entries.consts },
-  }, { ...tensors, out, partials, ...cache, batch: batch.tensor }, shape.kvHeads * count, "tiles");
+  recorder.run({ source, slots: [SPLIT, ...appending], consts: { ...all, ...split } }, notes.tensors, shape.kvHeads * count, "tiles");
   const { tables, lengths, layer: layerNumber } = cache as { tables: Tensor; lengths: Tensor; layer: Tensor };
   recorder.run({ source: MERGE_SPLITS, slots: [SPLIT, LAYOUTS[view.layout], ...BATCH_READ], consts: split },
     { out, partials, tables, lengths, layer: layerNumber, batch: batch.tensor }, shape.heads, { rowsPer: 1 });
@@ -260,14 +264,13 @@ export function appendAndAttend(
 /** Entries that one dispatch copies at most: a grid has no more than 65,535 workgroups, and views of `moves` stay aligned. */
 const GATHER_STEP = 32_768;
 
-/** Copy entries moves[i] = (source, target) of both pools, but keys of kivi4, which have none; moves: u32 [n, 2]. Sources and targets must not overlap. */
+/** Copy entries moves[i] = (source, target) of both pools, with their notes, but keys of kivi4, which have none; moves: u32 [n, 2]. Sources and targets must not overlap. */
 export function gather(recorder: Recorder, { moves, view }: { moves: Tensor; view: KvView }): void {
   const { n } = match("gather", { moves: [moves, "n", 2] });
+  const { slots, consts, tensors } = entryCopy(recorder.gpu, view);
   for (let first = 0; first < n!; first += GATHER_STEP) {
     const count = Math.min(GATHER_STEP, n! - first);
-    recorder.run({
-      source: GATHER, slots: [], consts: { K_WORDS: view.k.format === "kivi4" ? 0 : kvEntryWords(view.k), V_WORDS: kvEntryWords(view.v), SUBGROUP: recorder.gpu.subgroupSize },
-    }, { moves: { ...moves, offset: moves.offset + first * 8, shape: [count, 2] }, k_words: view.kPool, v_words: view.vPool }, 1, count);
+    recorder.run({ source: GATHER, slots, consts }, { moves: { ...moves, offset: moves.offset + first * 8, shape: [count, 2] }, ...tensors }, 1, count);
   }
 }
 

@@ -1,0 +1,2 @@
+// Entries are copied word by word.
+alias word = u32;

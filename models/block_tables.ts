@@ -150,34 +150,66 @@ export class BlockTables extends CacheTables {
    * when the pool cannot give the fresh blocks.
    */
   keep(slot: number, layer: number, kept: readonly Uint32Array[]): Gather | null {
-    this.position(slot);
-    if (!(layer >= 0 && layer < this.layers) || kept.length !== this.kvHeads) {
-      throw new Error(`BlockTables: keep for layer ${layer} of ${this.layers} with ${kept.length} heads of ${this.kvHeads}`);
-    }
-    const firstTable = (slot * this.layers + layer) * this.kvHeads;
+    const firstTable = this.#tablesOfLayer(slot, layer, kept.length);
     kept.forEach((entries, head) => checkAscending(entries, this.lengths[firstTable + head]!, `layer ${layer} head ${head}`));
-    const fresh = this.pool.allocate(kept.reduce((sum, entries) => sum + Math.ceil(entries.length / this.blockSize), 0));
+    const old = kept.map((_, head) => this.#held(firstTable + head).slice());
+    const newest = kept.map((entries, head) => trailingRun(entries, this.lengths[firstTable + head]!));
+    const fresh = this.shrink(slot, layer, kept.map(({ length }) => length), newest);
     if (fresh === null) return null;
+    const entriesIn = (blocks: readonly Uint32Array[]): Uint32Array =>
+      Uint32Array.from(kept.flatMap((entries, head) => Array.from(entries, (entry, i) => this.#physical(blocks[head]!, blocks === old ? entry : i))));
+    return { source: entriesIn(old), target: entriesIn(fresh) };
+  }
 
-    const survivors = kept.reduce((sum, entries) => sum + entries.length, 0);
-    const source = new Uint32Array(survivors), target = new Uint32Array(survivors);
-    let copied = 0, taken = 0;
-    kept.forEach((entries, head) => {
+  /**
+   * The same where only the GPU knows which entries survive: `counts[head]` of them, the last `newest[head]` of which surely are the newest
+   * without a gap. Returns the fresh blocks of each head, in which the caller must put the survivors in order before anything is done that was
+   * decided after this call: the old blocks may have been given to somebody else by then.
+   */
+  shrink(slot: number, layer: number, counts: readonly number[], newest: readonly number[]): readonly Uint32Array[] | null {
+    const firstTable = this.#tablesOfLayer(slot, layer, counts.length);
+    counts.forEach((count, head) => {
+      const length = this.lengths[firstTable + head]!;
+      if (!(count <= length)) throw new Error(`BlockTables: layer ${layer} head ${head} keeps ${count} entries of ${length}`);
+    });
+    const fresh = this.pool.allocate(counts.reduce((sum, count) => sum + Math.ceil(count / this.blockSize), 0));
+    if (fresh === null) return null;
+    let taken = 0;
+    const byHead = counts.map((count) => fresh.slice(taken, taken += Math.ceil(count / this.blockSize)));
+    counts.forEach((count, head) => {
       const table = firstTable + head;
-      const blocks = fresh.subarray(taken, taken += Math.ceil(entries.length / this.blockSize));
-      this.newest[table] = Math.min(this.newest[table]!, trailingRun(entries, this.lengths[table]!));
-      entries.forEach((entry, i) => {
-        source[copied] = this.#physical(this.#held(table), entry);
-        target[copied++] = this.#physical(blocks, i);
-      });
-      this.live += entries.length - this.lengths[table]!;
-      this.lengths[table] = entries.length;
+      this.newest[table] = Math.min(this.newest[table]!, newest[head]!, count);
+      this.live += count - this.lengths[table]!;
+      this.lengths[table] = count;
       this.pool.release(this.#held(table));
-      this.#hold(table, 0, blocks);
+      this.#hold(table, 0, byHead[head]!);
     });
     this.dirtyLengths.add(firstTable, firstTable + this.kvHeads);
     this.#room[slot] = -1;
-    return { source, target };
+    return byHead;
+  }
+
+  /** Whether the pool has room to shrink these layers of a slot one after the other, each by what those before it have given back. */
+  canShrink(slot: number, layers: readonly { readonly layer: number; readonly counts: readonly number[] }[]): boolean {
+    let free = this.pool.free;
+    return layers.every(({ layer, counts }) => {
+      const fresh = counts.reduce((sum, count) => sum + Math.ceil(count / this.blockSize), 0);
+      if (fresh > free) return false;
+      const firstTable = this.#tablesOfLayer(slot, layer, counts.length);
+      const owned = (id: number): number => (this.pool.owners(id) - (this.pool.isKept(id) ? 1 : 0) === 1 ? 1 : 0);
+      free -= fresh;
+      for (let head = 0; head < this.kvHeads; head++) free += this.#held(firstTable + head).reduce((sum, id) => sum + owned(id), 0);
+      return true;
+    });
+  }
+
+  /** The first table of a layer; those of its heads follow. */
+  #tablesOfLayer(slot: number, layer: number, heads: number): number {
+    this.position(slot);
+    if (!(layer >= 0 && layer < this.layers) || heads !== this.kvHeads) {
+      throw new Error(`BlockTables: keep for layer ${layer} of ${this.layers} with ${heads} heads of ${this.kvHeads}`);
+    }
+    return (slot * this.layers + layer) * this.kvHeads;
   }
 
   /** Entries that `reserve` wants copied since the last call, before the next step runs; null when there are none. */

@@ -87,6 +87,17 @@ export abstract class CacheTables {
     return position;
   }
 
+  /** Entries of one KV head of one layer of an open slot. */
+  lengthOf(slot: number, layer: number, head: number): number {
+    const [first] = this.tables(slot);
+    return this.lengths[first + layer * this.kvHeads + head]!;
+  }
+
+  /** Entries of all tables of an open slot. */
+  entriesOf(slot: number): number {
+    return this.lengths.subarray(...this.tables(slot)).reduce((sum, length) => sum + length, 0);
+  }
+
   /** The lowest closed slot, opened and empty, for a sequence of at most `longest` tokens; null when all are open. */
   open(longest: number): number | null {
     const slot = this.#positions.indexOf(null);
@@ -153,7 +164,7 @@ export abstract class CacheTables {
     return this.dirtyLengths.take();
   }
 
-  protected isOpen(slot: number): boolean {
+  isOpen(slot: number): boolean {
     return this.#positions[slot] !== null;
   }
 

@@ -13,7 +13,9 @@ import type { Quantized } from "../kernels/weights.ts";
 import type { ModelConfig } from "./config.ts";
 import { declared, type Declared } from "./model.ts";
 import type { LoadOptions, MemoryBytes } from "./options.ts";
-import { onDemandBuffers, planCache, runnerBuffers, runnerProblems, sizesOf, type BufferShape, type LoadSizes } from "./sizes.ts";
+import { needsOf, pressFrom } from "./press.ts";
+import { pressBuffers } from "./press_buffers.ts";
+import { onDemandBuffers, planCache, runnerBuffers, runnerProblems, sizesOf, type BufferShape, type CachePlan, type LoadSizes } from "./sizes.ts";
 import { chunkBytes } from "./quantized_weights.ts";
 import { isVector, planBytes, planOf, type PlanOptions, type Request, type StoredQuantized, type WeightPlan } from "./weight_plans.ts";
 
@@ -89,7 +91,7 @@ export function footprint(planned: PlannedModel, options: LoadOptions, limits: D
   const { activations, int8, splits, batch, cosSin, logits, sampling, sampled, staging } = runner;
   const others = [
     ...Object.values(cache.buffers), ...Object.values(activations), ...(int8 === null ? [] : Object.values(int8)), ...(splits === null ? [] : [splits.partials]),
-    batch, cosSin, logits, sampling, sampled, ...staging,
+    batch, cosSin, logits, sampling, sampled, ...staging, ...ofPress(config, sizes, cache, runner.rows, options.press),
   ];
 
   const ledger = new Ledger();
@@ -117,6 +119,13 @@ export function footprint(planned: PlannedModel, options: LoadOptions, limits: D
       { what: "LLM.logits()", bytes: bytesOf(logits) },
     ],
   };
+}
+
+/** What the press that is loaded with the model works in; what it makes when it first acts is not known before. */
+function ofPress(config: ModelConfig, { cache: { slots }, maxModelLen }: LoadSizes, { blocks, blockSize, tableBlocks }: CachePlan, rows: number, choice: LoadOptions["press"]): BufferShape[] {
+  if (choice === undefined) return [];
+  const { always, shown, captured, notes } = pressBuffers(config, needsOf(pressFrom(choice)), { slots, maxModelLen, tableBlocks, entries: blocks * blockSize, rows });
+  return [...Object.values(always), ...Object.values(shown), ...Object.values(captured), notes].filter((buffer) => buffer !== null);
 }
 
 /** Weights one after the other, as they are loaded, then the norms that are folded into products. */

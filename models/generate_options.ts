@@ -6,6 +6,7 @@ import { WEIGHT_FORMATS } from "../kernels/formats.ts";
 import { MAX_LOGPROBS } from "../kernels/logprobs.ts";
 import { KV_ENTRY_FORMATS, KV_FORMATS } from "../kernels/kv_formats.ts";
 import type { GenerateOptions, LoadOptions } from "./options.ts";
+import { pressFrom, type Press, type PressChoice } from "./press.ts";
 
 type Check = (value: unknown) => string | null;
 
@@ -47,16 +48,22 @@ const biases: Check = (value) => {
     ? null : "at most 300 token ids, each with a number from -100 to 100 or -Infinity";
 };
 
+/** Its name and parameters are checked where names are known. */
+const press: Check = (value) => value !== null && typeof value === "object" && typeof (value as { name?: unknown }).name === "string"
+  ? null : 'a press, or its name with parameters, such as { name: "snapkv", ratio: 0.5 }';
+const layerNumbers: Check = (value) => Array.isArray(value) && value.every((layer) => whole(0)(layer) === null) ? null : "a list of layer numbers from 0";
+
 const GENERATE: Readonly<Record<keyof GenerateOptions, Check>> = {
   maxNewTokens: whole(0), temperature: between(0, 100), topP: between(0, 1, true), topK: whole(0, 0xffff_ffff), minP: between(0, 1),
   repetitionPenalty: between(0, 100, true), presencePenalty: between(-2, 2), frequencyPenalty: between(-2, 2), logitBias: biases, logprobs: whole(0, MAX_LOGPROBS),
-  seed: whole(0, 0xffff_ffff), stop: texts, ignoreEos: isA("boolean"), signal: (value) => value instanceof AbortSignal ? null : "an AbortSignal",
+  seed: whole(0, 0xffff_ffff), stop: texts, ignoreEos: isA("boolean"),
+  press: (value) => value === null ? null : press(value), keepRatio: between(0, 1, true), pruneAfter: whole(1), skipLayers: layerNumbers, signal: (value) => value instanceof AbortSignal ? null : "an AbortSignal",
 };
 const LOAD: Readonly<Record<keyof LoadOptions, Check>> = {
   weights: oneOf("auto", ...WEIGHT_FORMATS),
   quantizationConfig: (value) => value !== null && typeof value === "object" && !Array.isArray(value) ? null : "an object of BitsAndBytesConfig's keys", kv: cacheFormat, kvLayout: layout, prefixCache: isA("boolean"), kvMemory: whole(1), maxModelLen: whole(2),
   maxSequences: whole(1, 1024), prefillChunk: whole(1, 65_535), adapter: (value) => typeof value === "string" || Number.isSafeInteger(value) ? null : "a name or an index",
-  seed: whole(0, 0xffff_ffff), revision: isA("string"), tune: tuning, onProgress: isA("function"),
+  seed: whole(0, 0xffff_ffff), revision: isA("string"), tune: tuning, press, onProgress: isA("function"),
 };
 
 /** Throw UsageError for every unknown name and unusable value at once. */
@@ -89,17 +96,33 @@ export function checkLoadOptions(options: LoadOptions): LoadOptions {
   return options;
 }
 
-/** With every default filled in; `logprobs` is null when none are wanted. */
-export type CompleteGenerateOptions = Required<Omit<GenerateOptions, "signal" | "logprobs">> & { readonly signal: AbortSignal | undefined; readonly logprobs: number | null };
+/** With every default filled in; `logprobs` is null when none are wanted, and `press` when nothing is evicted. */
+export type CompleteGenerateOptions = Required<Omit<GenerateOptions, "signal" | "logprobs" | "press" | "keepRatio" | "pruneAfter" | "skipLayers">> & {
+  readonly signal: AbortSignal | undefined; readonly logprobs: number | null; readonly press: Press | null;
+};
 
-/** Also refuses options that would have no effect: top-k, top-p or a seed of a greedy generation change nothing only when they are at their defaults. */
-export function completeGenerateOptions(options: GenerateOptions): CompleteGenerateOptions {
+function pressOf({ press, keepRatio, pruneAfter, skipLayers }: GenerateOptions, named: (choice: PressChoice) => Press, usual: Press | null): Press | null {
+  if (keepRatio === undefined) {
+    if (pruneAfter !== undefined || skipLayers !== undefined) {
+      throw new UsageError(`generate: ${pruneAfter === undefined ? "skipLayers" : "pruneAfter"} has no effect without keepRatio: give keepRatio, or a press`);
+    }
+    return press === undefined ? usual : press === null ? null : named(press);
+  }
+  if (press !== undefined) throw new UsageError("generate: keepRatio is a press of its own (knorm_steps): leave it or press out");
+  const steps = { name: "knorm_steps", keepRatio, ...(pruneAfter !== undefined && { pruneAfter }), ...(skipLayers !== undefined && { skipLayers }) };
+  return named(steps);
+}
+
+/**
+ * Also refuses options that would have no effect: top-k, top-p or a seed of a greedy generation change nothing only when they are at their defaults. */
+export function completeGenerateOptions(options: GenerateOptions, named: (choice: PressChoice) => Press = pressFrom, usual: Press | null = null): CompleteGenerateOptions {
   check("generate", options, GENERATE);
   const complete = {
     maxNewTokens: options.maxNewTokens ?? 128, temperature: options.temperature ?? 0, topP: options.topP ?? 1, topK: options.topK ?? 0, minP: options.minP ?? 0,
     repetitionPenalty: options.repetitionPenalty ?? 1, presencePenalty: options.presencePenalty ?? 0, frequencyPenalty: options.frequencyPenalty ?? 0,
     logitBias: options.logitBias ?? {}, logprobs: options.logprobs ?? null,
     seed: options.seed ?? 0, stop: options.stop ?? [], ignoreEos: options.ignoreEos ?? false, signal: options.signal,
+    press: pressOf(options, named, usual),
   };
   if (complete.temperature === 0 && (complete.topK !== 0 || complete.topP !== 1 || complete.minP !== 0)) {
     throw new UsageError("generate: topK, topP and minP have no effect at temperature 0 (greedy): raise temperature or leave them out");

@@ -4,13 +4,14 @@
  * them and the requests.
  */
 
-import { AbortedError, NonFiniteLogitsError } from "../engine/errors.ts";
+import { AbortedError, NonFiniteLogitsError, OutOfMemoryError, UsageError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import type { BatchRow } from "../kernels/batch.ts";
 import { NO_TOKEN, packBias, packCounts } from "../kernels/sample.ts";
 import type { KvCache } from "./kv_cache.ts";
 import type { Request } from "./request.ts";
-import type { Runner, Sampled, SamplingFeatures } from "./runner.ts";
+import type { Presser } from "./presser.ts";
+import type { Runner, Sampled, StepFeatures } from "./runner.ts";
 import { Scheduler, type DecodePlan, type MixedPlan, type Outcome, type SchedulerOptions } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";
 import { MAX_IN_FLIGHT } from "./sizes.ts";
@@ -26,6 +27,7 @@ export class Generator {
   readonly #gpu: Gpu;
   readonly #cache: KvCache;
   readonly #runner: Runner;
+  readonly #presser: Presser;
   readonly #vocabSize: number;
   readonly #requests = new Map<Sequence, Request>();
   /** Slots for which the sampler holds penalties or biases. */
@@ -35,10 +37,11 @@ export class Generator {
   /** Whether the loop still looks for work: it falls in the same turn in which the scheduler has none, so nothing is queued unseen. */
   #looping = false;
 
-  constructor(gpu: Gpu, cache: KvCache, runner: Runner, { vocabSize, ...options }: GeneratorOptions) {
+  constructor(gpu: Gpu, cache: KvCache, runner: Runner, presser: Presser, { vocabSize, ...options }: GeneratorOptions) {
     this.#gpu = gpu;
     this.#cache = cache;
     this.#runner = runner;
+    this.#presser = presser;
     this.#vocabSize = vocabSize;
     this.scheduler = new Scheduler({ tables: cache.tables, ...options });
   }
@@ -49,6 +52,7 @@ export class Generator {
     if (signal !== undefined) this.#abortOn(signal, requests);
     for (const request of requests) {
       try {
+        if (request.sequence.pressing !== null) this.#presser.checkPrompt(request.sequence.pressing);
         this.scheduler.add(request.sequence);
       } catch (error) {
         for (const queued of requests) this.#drop(queued, error);
@@ -78,6 +82,7 @@ export class Generator {
     try {
       for (;;) {
         const { preemptions } = this.scheduler;
+        await this.#press();
         const plan = this.scheduler.schedule();
         this.#notePreemptions(this.scheduler.preemptions - preemptions);
         if (plan === null) break;
@@ -94,10 +99,26 @@ export class Generator {
     }
   }
 
+  /** Let presses act that are due. Sequences that end meanwhile give their memory back when their press has acted. */
+  async #press(): Promise<void> {
+    for (const sequence of this.scheduler.duePresses()) {
+      const { pressing } = sequence;
+      if (pressing === null || pressing.next !== sequence.computed || sequence.slot < 0) continue; // one before it has taken its memory
+      const { shift } = pressing;
+      try {
+        await this.#presser.act(sequence.slot, pressing, () => this.scheduler.giveWay(sequence));
+      } catch (error) {
+        if (!(error instanceof UsageError || error instanceof OutOfMemoryError)) throw error;
+        this.#drop(this.#requests.get(sequence)!, error); // its own fault
+      }
+      if (pressing.shift !== shift) this.#onGpu = []; // the GPU counts positions on from where they were
+    }
+  }
+
   async #mixed(plan: MixedPlan): Promise<void> {
     const rows: BatchRow[] = [], samples: number[] = [], sampled: Sequence[] = [];
     for (const { sequence, start, count, sample } of plan.parts) {
-      for (let i = 0; i < count; i++) rows.push({ id: sequence.tokenAt(start + i), position: start + i, sequence: sequence.slot, offset: i });
+      for (let i = 0; i < count; i++) rows.push({ id: sequence.tokenAt(start + i), position: sequence.positionOf(start + i), sequence: sequence.slot, offset: i });
       if (!sample) continue;
       samples.push(rows.length - 1);
       sampled.push(sequence);
@@ -106,7 +127,7 @@ export class Generator {
     this.#noteCacheUse(rows.length);
     this.#onGpu = [];
     for (const { sequence } of plan.parts) await this.#welcome(sequence);
-    const features = featuresOf(sampled);
+    const features = this.#featuresOf(sampled, plan.parts.map(({ sequence }) => sequence));
     await this.#runner.provide(features);
     this.#runner.writeBatch("prefill", rows, samples, sampled.map(({ options }) => options));
     const got = await this.#runner.prefill(rows.length, samples.length, features);
@@ -119,6 +140,7 @@ export class Generator {
     const { admitted, slot, options, prompt, generated } = sequence;
     if (!admitted || sequence.status === "finished") return;
     sequence.admitted = false;
+    this.#presser.watch(slot, sequence.pressing);
     const adjusted = isAdjusted(sequence);
     if (!adjusted && !this.#adjustedSlots.has(slot)) return;
     await this.#runner.provide({ adjusted: true, logprobs: false });
@@ -137,12 +159,12 @@ export class Generator {
     const { sequences } = plan;
     if (sequences.length !== this.#onGpu.length || sequences.some((sequence, i) => sequence !== this.#onGpu[i])) {
       const rows = sequences.map((sequence) => ({
-        id: sequence.tokenAt(sequence.computed), position: sequence.computed, sequence: sequence.slot, offset: 0,
+        id: sequence.tokenAt(sequence.computed), position: sequence.positionOf(sequence.computed), sequence: sequence.slot, offset: 0,
       }));
       this.#runner.writeBatch("decode", rows, rows.map((_, i) => i), sequences.map(({ options }) => options));
       this.#onGpu = sequences;
     }
-    const submit = await this.#runner.decoder(sequences.length, featuresOf(sequences));
+    const submit = await this.#runner.decoder(sequences.length, this.#featuresOf(sequences, sequences));
     const step = (): Promise<Sampled> => {
       this.#gpu.trace.emit(() => ({ type: "decode", sequences: sequences.map(({ id }) => id) }));
       this.#cache.syncTables();
@@ -172,6 +194,10 @@ export class Generator {
     ));
     this.#requests.delete(sequence);
     return { token: null, finish: "aborted" };
+  }
+
+  #featuresOf(sampled: readonly Sequence[], run: readonly Sequence[]): StepFeatures {
+    return { adjusted: sampled.some(isAdjusted), logprobs: sampled.some(({ options }) => options.logprobs !== null), captured: this.#presser.captures(run) };
   }
 
   #settleFinished(): void {
@@ -215,8 +241,4 @@ export class Generator {
 function isAdjusted({ options }: Sequence): boolean {
   const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = options;
   return repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0 || Object.keys(logitBias).length > 0;
-}
-
-function featuresOf(sequences: readonly Sequence[]): SamplingFeatures {
-  return { adjusted: sequences.some(isAdjusted), logprobs: sequences.some(({ options }) => options.logprobs !== null) };
 }

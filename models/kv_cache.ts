@@ -9,6 +9,7 @@ import type { Gpu } from "../engine/gpu.ts";
 import { Recorder, submit } from "../engine/recorder.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import { gather, refill, type KvView } from "../kernels/attention.ts";
+import type { KvNotes } from "../kernels/kv_notes.ts";
 import { BlockPool } from "./blocks.ts";
 import { BlockTables, type Gather } from "./block_tables.ts";
 import type { CacheTables } from "./cache_tables.ts";
@@ -19,13 +20,15 @@ export type { KvCacheOptions } from "./sizes.ts";
 
 export class KvCache {
   readonly tables: CacheTables;
-  readonly view: KvView;
+  /** Bytes of a block, its keys, its values and the notes beside them. */
+  readonly #blockBytes: number;
+  #view: KvView;
   readonly #gpu: Gpu;
 
   /** Throws UsageError for a format that does not fit headDim, and OutOfMemoryError when `memory` does not hold a single token, or more than the adapter can bind. */
   static async create(gpu: Gpu, options: KvCacheOptions): Promise<KvCache> {
     const { layers, kvHeads, layout, slots, maxModelLen } = options;
-    const { blocks, blockSize, tableBlocks, recentRows, encodings, buffers, problems } = planCache(gpu.maxBinding, options);
+    const { blocks, blockSize, blockBytes, tableBlocks, recentRows, encodings, buffers, problems } = planCache(gpu.maxBinding, options);
     if (problems[0] !== undefined) throw new OutOfMemoryError(problems[0]);
     const make = ({ category, shape, dtype, label }: BufferShape): Promise<Tensor> => gpu.tensor(category, shape, dtype, label);
     const layerNumbers = await make(buffers.layerNumbers);
@@ -34,16 +37,27 @@ export class KvCache {
     const tables = layout.name === "paged"
       ? new BlockTables({ ...sizes, pool: new BlockPool(blocks), blockSize, maxBlocksPerTable: tableBlocks, tails: encodings.k.format === "kivi4" })
       : new ContiguousTables({ ...sizes, entries: blocks, reserve: layout.reserve, maxTokens: maxModelLen });
-    return new KvCache(gpu, tables, {
+    return new KvCache(gpu, tables, blockBytes, {
       ...encodings, layout: layout.name, blockSize, tableBlocks, layers, kvHeads, recentRows, layerNumbers,
       kPool: await make(buffers.keys), vPool: await make(buffers.values), tables: await make(buffers.tables), lengths: await make(buffers.lengths),
     });
   }
 
-  private constructor(gpu: Gpu, tables: CacheTables, view: KvView) {
+  private constructor(gpu: Gpu, tables: CacheTables, blockBytes: number, view: KvView) {
     this.#gpu = gpu;
     this.tables = tables;
-    this.view = view;
+    this.#blockBytes = blockBytes;
+    this.#view = view;
+  }
+
+  get view(): KvView { return this.#view; }
+
+  get blockBytes(): number { return this.#blockBytes + (this.#view.notes?.words ?? 0) * 4 * this.#view.blockSize; }
+
+  /** What is written down beside entries from now on; what stands in the cache already has no such notes. Recordings made with the old view must go. */
+  setNotes(notes: KvNotes | null): void {
+    if (this.#view.notes !== undefined) this.#gpu.destroyBuffer(this.#view.notes.tensor.buffer);
+    this.#view = { ...this.#view, notes: notes ?? undefined };
   }
 
   /**
@@ -115,6 +129,7 @@ export class KvCache {
   }
 
   close(): void {
+    this.setNotes(null);
     for (const { buffer } of [this.view.kPool, this.view.vPool, this.view.tables, this.view.lengths, this.view.layerNumbers]) this.#gpu.destroyBuffer(buffer);
   }
 }

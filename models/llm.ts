@@ -27,6 +27,8 @@ import type {
 import { checkAborted, checkSameVocabulary, completePerplexityOptions, divergenceOf, perplexityOf, textPerplexityOf, windowsOf } from "./perplexity.ts";
 import { PrefixCache, type PrefixStats } from "./prefix_cache.ts";
 import { presetConfig } from "./presets.ts";
+import { pressFrom, type Press, type PressChoice } from "./press.ts";
+import { Presser } from "./presser.ts";
 import { quantizedSource } from "./quantized_source.ts";
 import { Request } from "./request.ts";
 import { Runner, type Outliers } from "./runner.ts";
@@ -73,7 +75,7 @@ const NO_PREFIX_CACHE: PrefixStats = { queriedTokens: 0, hitTokens: 0, cachedBlo
 const TUNING_CACHE_BYTES = 64 << 20;
 
 interface Parts {
-  gpu: Gpu; model: Model; cache: KvCache; prefix: PrefixCache | null; runner: Runner; generator: Generator; tokenizer: Tokenizer;
+  gpu: Gpu; model: Model; cache: KvCache; prefix: PrefixCache | null; runner: Runner; presser: Presser; press: Press | null; generator: Generator; tokenizer: Tokenizer;
   source: ModelSource; held: readonly HeldWeights[]; maxModelLen: number; notes: readonly string[]; loadTimings: { weightsMs: number; pipelinesMs: number };
 }
 
@@ -91,7 +93,11 @@ export class LLM {
   readonly #cache: KvCache;
   readonly #prefix: PrefixCache | null;
   readonly #runner: Runner;
+  readonly #presser: Presser;
   readonly #generator: Generator;
+  /** Presses by what they were asked for as, so that what was compiled for one serves the next request too; and that of requests that say nothing. */
+  readonly #presses = new Map<string, Press>();
+  readonly #press: Press | null;
   #requests = 0;
   static #loaded = 0;
   readonly #serial = LLM.#loaded++;
@@ -142,6 +148,8 @@ export class LLM {
     this.#cache = parts.cache;
     this.#prefix = parts.prefix;
     this.#runner = parts.runner;
+    this.#presser = parts.presser;
+    this.#press = parts.press;
     this.#generator = parts.generator;
   }
 
@@ -161,7 +169,7 @@ export class LLM {
 
   /** The pieces of a text as they are generated; the generator returns the whole result. Leaving the loop early aborts the request. */
   async *stream(prompt: string | readonly number[], options: GenerateOptions = {}): AsyncGenerator<{ text: string; id: number }, GenerateResult> {
-    completeGenerateOptions(options); // before its signal is used
+    completeGenerateOptions(options, (choice) => this.#pressFrom(choice)); // before its signal is used
     const pieces: { text: string; id: number }[] = [];
     let wake = (): void => {};
     const leave = new AbortController();
@@ -210,33 +218,46 @@ export class LLM {
 
   /**
    * How far this model's predictions are from those of `base`, which reads the same windows at the same time: in any format, on any device,
-   * with the same vocabulary. Neither does anything else meanwhile.
+   * with the same vocabulary. Neither does anything else meanwhile. Without a press in the base: `base` may be this same model then, and the
+   * result is what the press does to it.
    */
   async divergence(base: LLM, text: string | readonly number[], options: PerplexityOptions = {}): Promise<DivergenceResult> {
-    if (!(base instanceof LLM) || base === this) throw new UsageError("divergence: base must be another LLM: load the model a second time");
+    if (!(base instanceof LLM)) throw new UsageError("divergence: base must be an LLM");
+    if (base === this) return this.#divergenceOfPress(text, options);
     base.#open();
     await checkSameVocabulary("divergence", this, base);
-    completePerplexityOptions("divergence (base model)", options, base.config, base.maxModelLen);
+    completePerplexityOptions("divergence (base model)", { ...options, press: null }, base.config, base.maxModelLen);
     const { tokens, windows, complete } = await this.#windowsFor("divergence", text, options);
     // Always in the same order, or two measurements could wait for each other.
     const [first, second] = this.#serial < base.#serial ? [this, base] : [base, this];
     return divergenceOf(await first.#exclusively(() => second.#exclusively(() => compareWindows("divergence", this.#place, base.#place, tokens, windows, complete))), complete);
   }
 
+  async #divergenceOfPress(text: string | readonly number[], options: PerplexityOptions): Promise<DivergenceResult> {
+    if ((options?.press ?? (options?.press === undefined ? this.#press : null)) === null) {
+      throw new UsageError("divergence: base is this same model: give a press to compare with none, or load the model a second time");
+    }
+    const { tokens, windows, complete } = await this.#windowsFor("divergence", text, options);
+    return divergenceOf(await this.#exclusively(() => compareWindows("divergence", this.#place, this.#place, tokens, windows, complete)), complete);
+  }
+
   async #windowsFor(call: string, text: string | readonly number[], options: PerplexityOptions) {
     this.#open();
-    const complete = completePerplexityOptions(call, options, this.config, this.maxModelLen);
+    const { press: choice } = options ?? {};
+    const press = choice === undefined ? this.#press : choice === null ? null : this.#pressFrom(choice);
+    const complete = completePerplexityOptions(call, options, this.config, this.maxModelLen, press);
     checkAborted(call, complete.signal);
     const ids = typeof text === "string" ? await this.tokenizer.encode(text) : [...text];
     this.#open();
     if (ids.length === 0) throw new UsageError(`${call}: ${typeof text === "string" ? "the text is empty" : "no token ids were given"}`);
     this.#checkIds(ids, call);
+    if (press !== null) await this.#providePress(press);
     const { prefixToken } = complete;
     return { ids, complete, windows: windowsOf(call, ids.length, complete), tokens: prefixToken === null ? ids : [prefixToken, ...ids] };
   }
 
   get #place(): Place {
-    return { gpu: this.#gpu, cache: this.#cache, runner: this.#runner };
+    return { gpu: this.#gpu, cache: this.#cache, runner: this.#runner, presser: this.#presser };
   }
 
   /** Bytes of GPU memory by category; all zero after close(). */
@@ -303,10 +324,11 @@ export class LLM {
     prompts: readonly (string | readonly number[])[], options: GenerateOptions, onPiece?: (piece: { text: string; id: number }) => void,
   ): Promise<Request[]> {
     this.#open();
-    const complete = completeGenerateOptions(options);
+    const complete = completeGenerateOptions(options, (choice) => this.#pressFrom(choice), this.#press);
     this.#checkIds(Object.keys(complete.logitBias).map(Number), "generate: logitBias");
     const encoded = await Promise.all(prompts.map((prompt) => typeof prompt === "string" ? this.tokenizer.encode(prompt) : [...prompt]));
     this.#open();
+    if (complete.press !== null) await this.#providePress(complete.press);
     const requests = encoded.map((ids, i) => {
       this.#checkIds(ids, "generate");
       const seed = (complete.seed + i) >>> 0;
@@ -316,6 +338,25 @@ export class LLM {
     });
     this.#generator.add(requests, complete.signal, (work) => this.#exclusively(work));
     return requests;
+  }
+
+  #pressFrom(choice: PressChoice): Press {
+    const key = typeof (choice as Press).next === "function" ? null : JSON.stringify(choice);
+    const known = key === null ? undefined : this.#presses.get(key);
+    if (known !== undefined) return known;
+    const press = pressFrom(choice);
+    this.#presser.check(press);
+    if (key !== null) this.#presses.set(key, press);
+    return press;
+  }
+
+  /** Make ready what the press needs: nothing else runs meanwhile, and nobody starts behind entries without the notes that it wants. */
+  async #providePress(press: Press): Promise<void> {
+    if (this.#presser.provides(press)) return;
+    await this.#exclusively(async () => {
+      this.#open();
+      if (await this.#presser.provide(press)) this.#prefix?.clear();
+    });
   }
 
   #checkIds(ids: readonly number[], call: string): void {
@@ -365,6 +406,12 @@ async function build(
   const cache = await KvCache.create(gpu, sizes.cache);
   const prefix = options.prefixCache !== false && cache.tables instanceof BlockTables ? new PrefixCache(cache.tables.pool, cache.tables.blockSize) : null;
   const runner = await Runner.create(gpu, model, cache, sizes.runner);
+  const presser = new Presser(gpu, config, cache, runner, { slots: sizes.cache.slots, maxModelLen });
+  const press = options.press === undefined ? null : pressFrom(options.press);
+  if (press !== null) {
+    presser.check(press);
+    await presser.provide(press);
+  }
   onProgress?.({ stage: "pipelines", label: "pipelines", loaded: 0, total: 1 });
   await runner.prepare();
   if (options.tune !== undefined) {
@@ -382,8 +429,8 @@ async function build(
     ? createHash("sha256").update(JSON.stringify([resolved.id, config, seed])).digest("hex")
     : await checkpoint.fingerprint();
   return {
-    gpu, model, held, cache, prefix, runner, tokenizer, maxModelLen, notes: [...sizes.notes, ...checkpoint?.notes ?? [], ...(tuning.note === null ? [] : [tuning.note])],
-    generator: new Generator(gpu, cache, runner, { prefix, maxSequences, prefillChunk, maxModelLen, vocabSize: config.vocabSize }),
+    gpu, model, held, cache, prefix, runner, presser, press, tokenizer, maxModelLen, notes: [...sizes.notes, ...checkpoint?.notes ?? [], ...(tuning.note === null ? [] : [tuning.note])],
+    generator: new Generator(gpu, cache, runner, presser, { prefix, maxSequences, prefillChunk, maxModelLen, vocabSize: config.vocabSize }),
     source: { id: resolved.id, revision: resolved.kind === "folder" ? resolved.revision : null, random: resolved.kind === "random", fingerprint },
     loadTimings: { weightsMs, pipelinesMs: performance.now() - started - weightsMs },
   };

@@ -6,6 +6,7 @@
 import type { WeightFormat } from "../kernels/formats.ts";
 import type { KvChoice } from "../kernels/kv_formats.ts";
 import type { TuneReport } from "../kernels/tune.ts";
+import type { PressChoice } from "./press.ts";
 
 export type { WeightFormat } from "../kernels/formats.ts";
 export type { KvChoice, KvFormat, KvNumbers } from "../kernels/kv_formats.ts";
@@ -55,6 +56,8 @@ export interface LoadOptions {
   seed?: number;
   /** A commit, branch or tag of a hub model. Default `main`. */
   revision?: string;
+  /** What becomes of the KV cache of requests that say nothing else: a press, or its name with its parameters. Default: nothing is evicted. */
+  press?: PressChoice;
   onProgress?: (progress: LoadProgress) => void;
 }
 
@@ -90,6 +93,15 @@ export interface GenerateOptions {
   seed?: number;
   /** Text ends before the first of these strings. */
   stop?: readonly string[];
+  /** Instead of the press that the model was loaded with; null: none. */
+  press?: PressChoice | null;
+  /**
+   * KnormPress (Devoto et al. 2024) after every token: once a layer holds at least `pruneAfter` tokens (default 512), keep this share of them in
+   * each KV head, those with the smallest keys. `skipLayers` are left alone. The press `knorm_steps` by other names.
+   */
+  keepRatio?: number;
+  pruneAfter?: number;
+  skipLayers?: readonly number[];
   /** Generate exactly maxNewTokens (benchmarks). */
   ignoreEos?: boolean;
   signal?: AbortSignal;
@@ -132,16 +144,39 @@ export interface GenerateStats {
   readonly preemptions: number;
   /** Prompt tokens whose keys and values came out of the prefix cache. */
   readonly cachedTokens: number;
+  /** What the press did; absent without one. */
+  readonly press?: PressReport;
+}
+
+/** What a press has done to a sequence, or to the windows of a measurement (then `kept`, `seen` and `ms` are means over the windows, the rest sums). */
+export interface PressReport {
+  readonly name: string;
+  /** Times that it acted. */
+  readonly events: number;
+  /** Entries, of one KV head of one layer each, that it evicted. */
+  readonly evicted: number;
+  /** [layers, kvHeads] entries left after its last act; empty before the first. */
+  readonly kept: readonly (readonly number[])[];
+  /** Tokens read by then. */
+  readonly seen: number;
+  /** Bytes of the blocks that its entries need no more; where a prefix is shared, they stay with whoever else has them. */
+  readonly freedBytes: number;
+  /** Wall time of its acts. */
+  readonly ms: number;
 }
 
 /** Named as the tools that made them known (models/perplexity.ts has the definitions); `strided` is Hugging Face's. */
-export type PerplexityProtocol = "strided" | "llama.cpp" | "lm-eval-rolling" | "decode";
+export type PerplexityProtocol = "strided" | "llama.cpp" | "lm-eval-rolling" | "decode" | "prefill-continue";
 
 export interface PerplexityOptions {
   /** Default strided. */
   protocol?: PerplexityProtocol;
   /** Tokens of a window, the most a token is predicted from and one. Default 512, or maxModelLen where that is less. */
   context?: number;
+  /** Only of `prefill-continue`: tokens that are scored behind the context of each window. Default 128. */
+  continuation?: number;
+  /** Instead of the press that the model was loaded with; null: none. Only under `decode` and `prefill-continue`: a single pass sees no press. */
+  press?: PressChoice | null;
   /** Only of `strided`: tokens from window to window. Default context: windows that do not overlap. */
   stride?: number;
   /** Only the first windows of the text. Default all. */
@@ -156,7 +191,7 @@ export interface PerplexityOptions {
 export interface PerplexityResult {
   readonly protocol: PerplexityProtocol;
   readonly context: number;
-  /** Tokens from window to window. */
+  /** Tokens from window to window; under `prefill-continue` context + continuation. */
   readonly stride: number;
   /** e to the meanNll: weighted by tokens, not by windows. */
   readonly perplexity: number;
@@ -175,6 +210,9 @@ export interface PerplexityResult {
   readonly tokens: number;
   readonly windows: number;
   readonly tokensPerWindow: readonly number[];
+  /** What the press did, and what it left: `press.kept`; absent without one. */
+  readonly press?: PressReport;
+  readonly kept?: PressReport["kept"];
   /** Under `lm-eval-rolling`, which scores every token, when text was given. */
   readonly text?: TextPerplexity;
 }
@@ -189,7 +227,7 @@ export interface TextPerplexity {
 }
 
 /** Token by token beside a base model; all arrays have one element per scored token. bench/core/quality.ts has its statistics. */
-export interface DivergenceResult extends Pick<PerplexityResult, "protocol" | "context" | "stride" | "nlls" | "tokens" | "windows" | "tokensPerWindow"> {
+export interface DivergenceResult extends Pick<PerplexityResult, "protocol" | "context" | "stride" | "nlls" | "tokens" | "windows" | "tokensPerWindow" | "press" | "kept"> {
   /** KL(base‖this) over the whole vocabulary, in nats. */
   readonly klds: Float32Array;
   readonly baseNlls: Float32Array;

@@ -8,20 +8,28 @@ import { AbortedError, ContextLengthError, UsageError } from "../engine/errors.t
 import { nearest } from "../engine/nearest.ts";
 import type { Tokenizer } from "../engine/tokenizer.ts";
 import type { ModelConfig } from "./config.ts";
-import type { DivergenceResult, PerplexityOptions, PerplexityProtocol, PerplexityResult, TextPerplexity } from "./options.ts";
+import type { DivergenceResult, PerplexityOptions, PerplexityProtocol, PerplexityResult, PressReport, TextPerplexity } from "./options.ts";
+import type { Press } from "./press.ts";
 
-export const PROTOCOLS = ["strided", "llama.cpp", "lm-eval-rolling", "decode"] as const satisfies readonly PerplexityProtocol[];
+export const PROTOCOLS = ["strided", "llama.cpp", "lm-eval-rolling", "decode", "prefill-continue"] as const satisfies readonly PerplexityProtocol[];
 
 /** Fewest tokens of a window in which something is scored. */
-const LEAST_CONTEXT: Readonly<Record<PerplexityProtocol, number>> = { strided: 2, "llama.cpp": 3, "lm-eval-rolling": 1, decode: 2 };
+const LEAST_CONTEXT: Readonly<Record<PerplexityProtocol, number>> = { strided: 2, "llama.cpp": 3, "lm-eval-rolling": 1, decode: 2, "prefill-continue": 1 };
 /** llama.cpp's, and the length in which published figures of small windows come. */
 const DEFAULT_CONTEXT = 512;
+const DEFAULT_CONTINUATION = 128;
+/** Protocols whose scores are made with the cache as a press has left it. */
+const SEES_PRESS: readonly PerplexityProtocol[] = ["decode", "prefill-continue"];
 
 export interface CompletePerplexityOptions {
   readonly protocol: PerplexityProtocol;
   readonly context: number;
   /** Tokens from the start of a window to the start of the next. */
   readonly stride: number;
+  /** Tokens scored behind the context; 0 but under prefill-continue. */
+  readonly continuation: number;
+  /** Null: nothing is evicted. */
+  readonly press: Press | null;
   readonly maxWindows: number;
   /** What stands before the text; null where nothing does. */
   readonly prefixToken: number | null;
@@ -31,11 +39,11 @@ export interface CompletePerplexityOptions {
 
 type Ids = Pick<ModelConfig, "bosTokenId" | "eosTokenIds" | "vocabSize">;
 
-const NAMES: readonly (keyof PerplexityOptions)[] = ["protocol", "context", "stride", "maxWindows", "prefixToken", "signal", "onProgress"];
+const NAMES: readonly (keyof PerplexityOptions)[] = ["protocol", "context", "continuation", "press", "stride", "maxWindows", "prefixToken", "signal", "onProgress"];
 
-/** With every default filled in. Throws UsageError or ContextLengthError, naming `call`. */
+/** With every default filled in; `press` is what `options.press` comes to. Throws UsageError or ContextLengthError, naming `call`. */
 export function completePerplexityOptions(
-  call: string, options: PerplexityOptions, config: Ids, maxModelLen: number,
+  call: string, options: PerplexityOptions, config: Ids, maxModelLen: number, press: Press | null = null,
 ): CompletePerplexityOptions {
   if (options === null || typeof options !== "object") throw new UsageError(`${call}: options must be an object`);
   for (const name of Object.keys(options)) {
@@ -49,24 +57,33 @@ export function completePerplexityOptions(
   }
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw new UsageError(`${call}: signal must be an AbortSignal`);
   if (onProgress !== undefined && typeof onProgress !== "function") throw new UsageError(`${call}: onProgress must be a function`);
-  const whole = (name: "context" | "stride" | "maxWindows", least: number, fallback: number): number => {
+  if (press !== null && !SEES_PRESS.includes(protocol)) {
+    throw new UsageError(`${call}: protocol ${protocol} reads each window in one pass, which cannot see press ${press.name}: it acts behind the pass, on what is read later. ` +
+      `Take protocol prefill-continue or decode, or press null`);
+  }
+  const whole = (name: "context" | "continuation" | "stride" | "maxWindows", least: number, fallback: number): number => {
     const value = options[name] ?? fallback;
     if (value === fallback || (Number.isSafeInteger(value) && value >= least)) return value;
     throw new UsageError(`${call}: ${name} must be a whole number from ${least} (protocol ${protocol}), got ${String(value)}`);
   };
-  const context = whole("context", LEAST_CONTEXT[protocol], Math.min(DEFAULT_CONTEXT, maxModelLen));
-  if (context > maxModelLen) {
-    throw new ContextLengthError(`${call}: context is ${context}, but maxModelLen is ${maxModelLen}: lower context, or load the model with more`);
+  if (options.continuation !== undefined && protocol !== "prefill-continue") {
+    throw new UsageError(`${call}: continuation has no effect under protocol ${protocol}: leave it out, or take protocol prefill-continue`);
+  }
+  const continuation = protocol === "prefill-continue" ? whole("continuation", 1, Math.min(DEFAULT_CONTINUATION, Math.ceil(maxModelLen / 5))) : 0;
+  const context = whole("context", LEAST_CONTEXT[protocol], Math.max(1, Math.min(DEFAULT_CONTEXT, maxModelLen - continuation)));
+  if (context + continuation > maxModelLen) {
+    const length = continuation === 0 ? `context is ${context}` : `context and continuation are ${context} + ${continuation}`;
+    throw new ContextLengthError(`${call}: ${length}, but maxModelLen is ${maxModelLen}: lower context, or load the model with more`);
   }
   if (options.stride !== undefined && protocol !== "strided") {
     throw new UsageError(`${call}: stride has no effect under protocol ${protocol}: leave it out, or take protocol strided`);
   }
-  const stride = whole("stride", 1, context);
-  if (stride > context) {
+  const stride = whole("stride", 1, context + continuation);
+  if (stride > context + continuation) {
     throw new UsageError(`${call}: stride is ${stride}, but context is ${context}: tokens between the windows would never be scored`);
   }
   return {
-    protocol, context, stride, signal, maxWindows: whole("maxWindows", 1, Infinity),
+    protocol, context, continuation, press, stride, signal, maxWindows: whole("maxWindows", 1, Infinity),
     prefixToken: prefixOf(call, protocol, options.prefixToken, config), onProgress: onProgress ?? (() => {}),
   };
 }
@@ -89,6 +106,7 @@ function prefixOf(call: string, protocol: PerplexityProtocol, asked: number | un
 export function protocolName(
   { protocol, context, stride }: { readonly protocol: PerplexityProtocol; readonly context: number; readonly stride?: number },
 ): string {
+  if (protocol === "prefill-continue") return `prefill-continue(${context}, ${(stride ?? context) - context})`;
   return protocol === "strided" ? `hf-strided(${context}, ${stride ?? context})` : `${protocol}(${context})`;
 }
 
@@ -103,18 +121,24 @@ export interface Window { readonly from: number; readonly scored: number; readon
  * - llama.cpp: disjoint whole windows; each scores what follows its token context / 2, as llama-perplexity does.
  * - lm-eval-rolling: every token is scored once, `context` in a window, from the one before its first on; the last window is filled up
  *   with earlier tokens, as lm-evaluation-harness does.
+ * - prefill-continue: disjoint whole windows of context + continuation; each scores the continuation, from the last row of the context on. Where
+ *   a press acts, it does so between the two.
  * - decode: disjoint windows, the last cut at the end; each scores all but its first token.
  * Throws UsageError when there are fewer tokens than one window has.
  */
-export function windowsOf(call: string, count: number, { protocol, context, stride, maxWindows }: CompletePerplexityOptions): Window[] {
-  if (protocol !== "lm-eval-rolling" && count < context) {
-    throw new UsageError(`${call}: ${count} tokens are fewer than one window of ${context}: give a longer text or lower context`);
+export function windowsOf(call: string, count: number, { protocol, context, continuation, stride, maxWindows }: CompletePerplexityOptions): Window[] {
+  const least = context + continuation;
+  if (protocol !== "lm-eval-rolling" && count < least) {
+    throw new UsageError(`${call}: ${count} tokens are fewer than one window of ${least}: give a longer text or lower context`);
   }
   const windows: Window[] = [];
   let done = 0; // tokens of the text that no later window scores
   for (let start = 0; windows.length < maxWindows && done < count; start += stride) {
-    const end = Math.min(start + context, count);
-    if (protocol === "llama.cpp") {
+    const end = Math.min(start + least, count);
+    if (protocol === "prefill-continue") {
+      if (end - start < least) break;
+      windows.push({ from: start, scored: start + context, to: end });
+    } else if (protocol === "llama.cpp") {
       if (end - start < context) break;
       windows.push({ from: start, scored: start + Math.floor(context / 2) + 1, to: end });
     } else if (protocol === "lm-eval-rolling") {
@@ -166,28 +190,43 @@ export interface Scores {
   readonly nlls: Float32Array;
   readonly hits: Uint8Array;
   readonly tokensPerWindow: readonly number[];
+  /** What the press did in each window; empty without one. */
+  readonly presses: readonly PressReport[];
 }
 
 /** Beside a base model; the arrays are as in DivergenceResult. */
 export interface ComparedScores extends Scores, Pick<DivergenceResult, "klds" | "baseNlls" | "baseHits" | "sameTop"> {}
 
 export function perplexityOf(
-  { nlls, hits, tokensPerWindow }: Scores, { protocol, context, stride }: CompletePerplexityOptions,
+  { nlls, hits, tokensPerWindow, presses }: Scores, { protocol, context, stride }: CompletePerplexityOptions,
 ): Omit<PerplexityResult, "text"> {
   const { mean, error, errorOverWindows } = meanOf(nlls, tokensPerWindow);
   const perplexity = Math.exp(mean);
   return {
     protocol, context, stride, perplexity, perplexityError: error === null ? null : perplexity * error, meanNll: mean, standardError: error,
     standardErrorOverWindows: errorOverWindows, accuracy: meanOf(hits, tokensPerWindow).mean, nlls, tokens: nlls.length,
-    windows: tokensPerWindow.length, tokensPerWindow,
+    windows: tokensPerWindow.length, tokensPerWindow, ...pressed(presses),
   };
 }
 
 export function divergenceOf(
-  { nlls, klds, baseNlls, sameTop, hits, baseHits, tokensPerWindow }: ComparedScores, { protocol, context, stride }: CompletePerplexityOptions,
+  { nlls, klds, baseNlls, sameTop, hits, baseHits, tokensPerWindow, presses }: ComparedScores, { protocol, context, stride }: CompletePerplexityOptions,
 ): DivergenceResult {
-  const counts = { tokens: nlls.length, windows: tokensPerWindow.length, tokensPerWindow };
+  const counts = { tokens: nlls.length, windows: tokensPerWindow.length, tokensPerWindow, ...pressed(presses) };
   return { protocol, context, stride, ...counts, nlls, klds, baseNlls, sameTop, hits, baseHits };
+}
+
+/** The reports of all windows as one: sums, but means of what each window has once. */
+function pressed(reports: readonly PressReport[]): { readonly press?: PressReport; readonly kept?: PressReport["kept"] } {
+  const [first] = reports;
+  if (first === undefined) return {};
+  const sum = (value: (report: PressReport) => number): number => reports.reduce((total, report) => total + value(report), 0);
+  const kept = first.kept.map((heads, layer) => heads.map((_, head) => sum((report) => report.kept[layer]?.[head] ?? 0) / reports.length));
+  const press: PressReport = {
+    name: first.name, events: sum(({ events }) => events), evicted: sum(({ evicted }) => evicted), kept, seen: sum(({ seen }) => seen) / reports.length,
+    freedBytes: sum(({ freedBytes }) => freedBytes), ms: sum(({ ms }) => ms) / reports.length,
+  };
+  return { press, kept };
 }
 
 /** Per word and per byte, as lm-eval counts them: words are what stands between runs of white space, bytes are UTF-8. */

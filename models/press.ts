@@ -5,6 +5,7 @@
  * or batches: its kernels read dense tensors of one layer of one sequence.
  */
 
+import { UsageError } from "../engine/errors.ts";
 import type { Recorder } from "../engine/recorder.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import type { AttentionShape } from "../kernels/attention.ts";
@@ -104,4 +105,47 @@ export interface PressOperands {
   readonly queryCount?: Tensor | undefined;
   /** A tensor for what passes between the dispatches of a stage; the same name and shape give the same tensor, in every layer. */
   scratch(name: string, shape: readonly number[], dtype: "f32" | "u32"): Tensor;
+}
+
+/** A press by name, with its parameters; techniques/press/spec.ts knows which there are. */
+export type NamedPress = { readonly name: string } | { readonly name: string; readonly [parameter: string]: unknown };
+export type PressChoice = Press | NamedPress;
+
+let resolveName: ((named: NamedPress) => Press) | null = null;
+
+/** Says what names mean: index.ts does, which stands above the techniques that this floor may not know. */
+export function namePresses(resolve: (named: NamedPress) => Press): void {
+  resolveName = resolve;
+}
+
+export function isPress(choice: PressChoice): choice is Press {
+  return typeof (choice as Press).next === "function" && Array.isArray((choice as Press).stages);
+}
+
+/** The press itself. Throws UsageError for a name or a parameter that is not known. */
+export function pressFrom(choice: PressChoice): Press {
+  if (isPress(choice)) return choice;
+  if (resolveName === null) throw new UsageError(`press "${choice.name}" is a name, and names are known to index.ts: import LLM from there, or give a Press`);
+  return resolveName(choice);
+}
+
+/** What the stages of some presses must be shown, together. */
+export interface ShownNeeds {
+  readonly norms: boolean;
+  readonly keys: boolean;
+  readonly values: boolean;
+  readonly attention: boolean;
+  readonly queries: number;
+  readonly queryStats: boolean;
+  readonly paramCount: number;
+}
+
+export const NO_NEEDS: ShownNeeds = { norms: false, keys: false, values: false, attention: false, queries: 0, queryStats: false, paramCount: 1 };
+
+export function needsOf({ stages }: Press, others: ShownNeeds = NO_NEEDS): ShownNeeds {
+  return stages.reduce((sum, { needs, paramCount }) => ({
+    norms: sum.norms || needs.norms === true, keys: sum.keys || needs.keys === true, values: sum.values || needs.values === true,
+    attention: sum.attention || needs.attention === true, queries: Math.max(sum.queries, needs.queries ?? 0),
+    queryStats: sum.queryStats || needs.queryStats !== undefined, paramCount: Math.max(sum.paramCount, paramCount),
+  }), others);
 }

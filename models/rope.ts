@@ -5,12 +5,16 @@ import type { Shape } from "../engine/shape.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import type { ModelConfig } from "./config.ts";
 
+/** What dimensions i and i + rotaryDims / 2 turn by from one position to the next, in radians. */
+export function frequenciesOf({ rotaryDims, ropeTheta }: Pick<ModelConfig, "rotaryDims" | "ropeTheta">): readonly number[] {
+  return Array.from({ length: rotaryDims / 2 }, (_, i) => ropeTheta ** (-2 * i / rotaryDims));
+}
+
 /** cos and sin of position · theta^(−2i / rotaryDims), for i < rotaryDims / 2: [positions, rotaryDims / 2, 2]. */
-export function ropeTable({ rotaryDims, ropeTheta }: Pick<ModelConfig, "rotaryDims" | "ropeTheta">, positions: number): Float32Array {
-  const half = rotaryDims / 2;
+export function ropeTable(config: Pick<ModelConfig, "rotaryDims" | "ropeTheta">, positions: number): Float32Array {
+  const half = config.rotaryDims / 2;
   const table = new Float32Array(positions * half * 2);
-  for (let i = 0; i < half; i++) {
-    const frequency = ropeTheta ** (-2 * i / rotaryDims);
+  for (const [i, frequency] of frequenciesOf(config).entries()) {
     for (let position = 0; position < positions; position++) {
       const at = (position * half + i) * 2;
       table[at] = Math.cos(position * frequency);

@@ -19,12 +19,14 @@ import { packSampling, sample, type Adjust, type SamplingParams } from "../kerne
 import type { KvCache } from "./kv_cache.ts";
 import { cosSinTable } from "./rope.ts";
 import { MAX_IN_FLIGHT, onDemandBuffers, runnerBuffers, runnerProblems, type BufferShape, type RunnerSizes } from "./sizes.ts";
-import type { Activations, Model, Phase, Step } from "./step.ts";
+import type { Activations, Capture, Model, Phase, Step } from "./step.ts";
 
-/** Rows sampled in one pass at most, also the rows of logits that are kept: all sequences of a batch, or a slice of `logits`. */
-/** What a batch asks of sampling beyond the plain: penalties or biases for some row, log-probabilities of some row. */
-export interface SamplingFeatures { readonly adjusted: boolean; readonly logprobs: boolean }
-const PLAIN: SamplingFeatures = { adjusted: false, logprobs: false };
+/**
+ * What a batch asks beyond the plain: penalties or biases for some row, log-probabilities of some row, and to be captured for the press of some
+ * sequence.
+ */
+export interface StepFeatures { readonly adjusted: boolean; readonly logprobs: boolean; readonly captured: boolean }
+const PLAIN: StepFeatures = { adjusted: false, logprobs: false, captured: false };
 
 /** What a step gave its samples. */
 export interface Sampled {
@@ -40,6 +42,9 @@ export interface Outliers { readonly elements: number; readonly columns: number 
 export class Runner {
   readonly rows: number;
   readonly samples: number;
+  /** Where captured steps leave what presses are to be shown. Who sets it calls `forget` too. */
+  capture: Capture | null = null;
+  readonly cosSin: Tensor;
   /** Rows sampled in one pass at most; buffers have room for `samples`, a multiple of 8. */
   readonly #mostSamples: number;
   readonly #gpu: Gpu;
@@ -49,7 +54,6 @@ export class Runner {
   readonly #activations: Activations;
   /** How decoding splits long rows; null when no sequence gets so long. */
   readonly #splits: Splits | null;
-  readonly #cosSin: Tensor;
   readonly #logits: Tensor;
   readonly #sampling: Tensor;
   readonly #sampled: Tensor;
@@ -101,7 +105,7 @@ export class Runner {
     this.#splits = made.splits;
     this.#staging = made.staging;
     this.#batch = made.batch;
-    this.#cosSin = made.cosSin;
+    this.cosSin = made.cosSin;
     this.#logits = made.logits;
     this.#sampling = made.sampling;
     this.#sampled = made.sampled;
@@ -149,7 +153,7 @@ export class Runner {
   }
 
   /** Make ready what `features` need. */
-  async provide({ adjusted, logprobs }: SamplingFeatures): Promise<void> {
+  async provide({ adjusted, logprobs }: Omit<StepFeatures, "captured">): Promise<void> {
     const buffers = onDemandBuffers(this.#model.config, this.#cache.tables.slots, this.rows, this.samples);
     if (adjusted) this.#adjust ??= { counts: await make(this.#gpu, buffers.adjust.counts), bias: await make(this.#gpu, buffers.adjust.bias) };
     if (logprobs) {
@@ -167,7 +171,7 @@ export class Runner {
 
   /** Forward the written batch and sample its samples. */
   async prefill(rows: number, samples: number, features = PLAIN): Promise<Sampled> {
-    const recordings = [await this.#layers("prefill", rowsClass(rows))];
+    const recordings = [await this.#layers("prefill", rowsClass(rows), null, features.captured)];
     if (samples > 0) recordings.push(await this.#head(rowsClass(samples)), await this.#tail("prefill", features));
     const receive = this.#submit(recordings, [rows, samples, samples], samples, features);
     if (samples === 0) await this.#gpu.sync();
@@ -179,7 +183,7 @@ export class Runner {
    * promises what it samples. At most MAX_IN_FLIGHT steps may be waiting; they arrive in order.
    */
   async decoder(sequences: number, features = PLAIN): Promise<(keys: number) => Promise<Sampled>> {
-    const step = await this.#decodeStep(sequences, await this.#tail("decode", features));
+    const step = await this.#decodeStep(sequences, await this.#tail("decode", features), features.captured);
     return (keys) => {
       const receive = this.#submit(step(keys), [sequences, sequences, sequences], sequences, features);
       this.#step++;
@@ -190,16 +194,27 @@ export class Runner {
   }
 
   /** The same with `behind` after the head in place of sampling and advancing; nothing is read back. */
-  async stepper(sequences: number, behind: Recording): Promise<(keys: number) => void> {
-    const step = await this.#decodeStep(sequences, behind);
+  async stepper(sequences: number, behind: Recording, captured = false): Promise<(keys: number) => void> {
+    const step = await this.#decodeStep(sequences, behind, captured);
     return (keys) => { void this.#submit(step(keys), [sequences, sequences, sequences], 0, PLAIN); };
   }
 
+  /** The same where what stands behind the head is given the logits of the rows from `first` on as well, in `base`. */
+  async stepperBeside(sequences: number, behind: Recording, captured: boolean, base: Tensor, first: number): Promise<(keys: number) => void> {
+    const step = await this.#decodeStep(sequences, null, captured);
+    return (keys) => {
+      void this.#submit(step(keys), [sequences, sequences], 0, PLAIN);
+      this.#copyLogits(base, first, sequences - first);
+      void this.#submit([behind], [sequences], 0, PLAIN);
+    };
+  }
+
   /** The recordings of a decode step by the keys of its longest row. */
-  async #decodeStep(sequences: number, behind: Recording): Promise<(keys: number) => readonly Recording[]> {
+  async #decodeStep(sequences: number, behind: Recording | null, captured: boolean): Promise<(keys: number) => readonly Recording[]> {
     const kind = rowsClass(sequences), head = await this.#head(kind);
-    const short = [await this.#layers("decode", kind), head, behind];
-    const long = this.#splits === null ? short : [await this.#layers("decode", kind, this.#splits), head, behind];
+    const rest = behind === null ? [head] : [head, behind];
+    const short = [await this.#layers("decode", kind, null, captured), ...rest];
+    const long = this.#splits === null ? short : [await this.#layers("decode", kind, this.#splits, captured), ...rest];
     const longest = this.#splits?.keys ?? Infinity;
     return (keys) => (keys > longest ? long : short);
   }
@@ -221,6 +236,20 @@ export class Runner {
     return this.#gpu.readF32({ ...this.#logits, shape: [samples, this.#model.config.vocabSize] });
   }
 
+  /** The same, to the first rows of `target` [rows, vocab] on the GPU. */
+  async keepLogits(samples: number, target: Tensor): Promise<void> {
+    void this.#submit([await this.#head(rowsClass(samples))], [samples], 0, PLAIN);
+    this.#copyLogits(target, 0, samples);
+  }
+
+  #copyLogits(target: Tensor, first: number, count: number): void {
+    const { device } = this.#gpu;
+    const rowBytes = this.#model.config.vocabSize * 4;
+    const encoder = device.createCommandEncoder();
+    encoder.copyBufferToBuffer(this.#logits.buffer, this.#logits.offset + first * rowBytes, target.buffer, target.offset, count * rowBytes);
+    device.queue.submit([encoder.finish()]);
+  }
+
   /** Name other rows of the batch as its samples, and the step as `step`, without touching the rest. */
   writeSamples(rows: readonly number[], step = 0): void {
     const { words } = layOutBatch(this.rows, [], 1, rows);
@@ -230,8 +259,8 @@ export class Runner {
   }
 
   /** Forward the written batch without sampling anything. */
-  async forward(rows: number): Promise<void> {
-    void this.#submit([await this.#layers("prefill", rowsClass(rows))], [rows], 0, PLAIN);
+  async forward(rows: number, captured = false): Promise<void> {
+    void this.#submit([await this.#layers("prefill", rowsClass(rows), null, captured)], [rows], 0, PLAIN);
   }
 
   /** Dispatches of one decode step for a batch of `sequences`, none of them long enough to be split. */
@@ -243,7 +272,7 @@ export class Runner {
 
   close(): void {
     const { x, normed, qkv, q, attended, inner } = this.#activations;
-    for (const { buffer } of [x, normed, qkv, q, attended, inner, this.#batch.tensor, this.#cosSin, this.#logits, this.#sampling, this.#sampled]) {
+    for (const { buffer } of [x, normed, qkv, q, attended, inner, this.#batch.tensor, this.cosSin, this.#logits, this.#sampling, this.#sampled]) {
       this.#gpu.destroyBuffer(buffer);
     }
     for (const tensor of [this.#splits?.partials, this.#adjust?.counts, this.#adjust?.bias, this.#logprobs?.out]) if (tensor !== undefined) this.#gpu.destroyBuffer(tensor.buffer);
@@ -251,7 +280,7 @@ export class Runner {
   }
 
   /** Encode the recordings as one pass, each with its number of rows, and submit. The function returned brings what was sampled. */
-  #submit(recordings: readonly Recording[], rows: readonly number[], samples: number, features: SamplingFeatures): () => Promise<Sampled> {
+  #submit(recordings: readonly Recording[], rows: readonly number[], samples: number, features: StepFeatures): () => Promise<Sampled> {
     const { device } = this.#gpu;
     const encoder = device.createCommandEncoder();
     const pass = encoder.beginComputePass();
@@ -289,14 +318,14 @@ export class Runner {
     return recording;
   }
 
-  #stepOf(phase: Phase, rows: RowsClass, splits: Splits | null): Step {
+  #stepOf(phase: Phase, rows: RowsClass, splits: Splits | null, captured = false): Step {
     const tileRows = phase === "prefill" ? prefillTileRows(this.#model.config) : 1;
-    return { batch: this.#batch, view: this.#cache.view, cosSin: this.#cosSin, rows, phase, tileRows, splits, activations: this.#activations };
+    return { batch: this.#batch, view: this.#cache.view, cosSin: this.cosSin, rows, phase, tileRows, splits, activations: this.#activations, capture: captured ? this.capture : null };
   }
 
-  #layers(phase: Phase, rows: RowsClass, splits: Splits | null = null): Promise<Recording> {
-    return this.#recorded(`layers, ${phase}, ${rows}${splits === null ? "" : ", split"}`, (recorder) => {
-      const step = this.#stepOf(phase, rows, splits);
+  #layers(phase: Phase, rows: RowsClass, splits: Splits | null = null, captured = false): Promise<Recording> {
+    return this.#recorded(`layers, ${phase}, ${rows}${splits === null ? "" : ", split"}${captured ? ", captured" : ""}`, (recorder) => {
+      const step = this.#stepOf(phase, rows, splits, captured);
       embed(recorder, { batch: this.#batch, table: this.#model.embedding, x: this.#activations.x });
       this.#model.layers(recorder, step);
     });
@@ -314,7 +343,7 @@ export class Runner {
   }
 
   /** Sampling, and after a decode step the advance to the next. */
-  #tail(phase: Phase, features: SamplingFeatures): Promise<Recording> {
+  #tail(phase: Phase, features: StepFeatures): Promise<Recording> {
     return this.#recorded(`tail, ${phase}${features.adjusted ? ", adjusted" : ""}${features.logprobs ? ", logprobs" : ""}`, (recorder) => {
       const operands = { logits: this.#logits, sampling: this.#sampling, sampled: this.#sampled, batch: this.#batch };
       sample(recorder, { ...operands, ...(features.adjusted && { adjust: this.#adjust! }) }, { feedback: phase === "decode" });

@@ -8,6 +8,7 @@
  *   const scheduler = new Scheduler({ tables, maxSequences: 16, prefillChunk: 256, maxModelLen: 4096 });
  *   for (const sequence of sequences) scheduler.add(sequence);
  *   for (;;) {
+ *     for (const sequence of scheduler.duePresses()) await press(sequence);
  *     const plan = scheduler.schedule();
  *     if (plan === null) break;                                    // all finished
  *     if (plan.kind === "mixed") {
@@ -120,9 +121,11 @@ export class Scheduler {
         `one new token: shorten the prompt or raise maxModelLen`);
     }
     const limit = this.#limit(sequence);
-    if (limit > this.#tables.capacity) {
+    const slack = this.#pressSlack(sequence);
+    if (limit + slack > this.#tables.capacity) {
       throw new ContextLengthError(`a prompt of ${prompt.length} tokens with up to ${limit - prompt.length} new ones needs a cache of ` +
-        `${limit} tokens, but kvMemory holds ${this.#tables.capacity}: raise kvMemory, or lower maxNewTokens or maxModelLen`);
+        `${limit + slack} tokens${slack > 0 ? ` (${slack} of them for the press to work in)` : ""}, but kvMemory holds ${this.#tables.capacity}: ` +
+        `raise kvMemory, or lower maxNewTokens or maxModelLen`);
     }
     if (maxNewTokens === 0) this.finish(sequence, "length");
     else this.#waiting.push(sequence);
@@ -150,12 +153,25 @@ export class Scheduler {
    * that was not run may be dropped by scheduling again.
    */
   schedule(): StepPlan | null {
-    while (this.#decoding.length > 0 && !this.#decoding.every((sequence) => this.#tables.reserve(sequence.slot, 1))) this.#preempt();
+    while (!this.#haveRoom()) this.#preempt();
     this.#plan = this.#planMixed() ?? (this.#decoding.length > 0 ? { kind: "decode", sequences: [...this.#decoding] } : null);
     if (this.#plan === null && this.#waiting.length > 0) {
       throw new Error(`Scheduler: nothing runs, yet ${this.#tables.used} cache blocks are in use and sequence ${this.#waiting[0]!.id} cannot start`);
     }
     return this.#plan;
+  }
+
+  /** Sequences whose press acts now, before anything is scheduled: `Sequence.pressing.did` must be told. Only while no step is in flight. */
+  duePresses(): readonly Sequence[] {
+    return [...this.#decoding, ...this.#prefilling].filter((sequence) => sequence.pressing?.next === sequence.computed);
+  }
+
+  /** The last-come sequence but this one gives its memory back, for the press of this one; false when it is alone. */
+  giveWay(sequence: Sequence): boolean {
+    const last = [...this.#decoding, ...this.#prefilling].findLast((other) => other !== sequence);
+    if (last === undefined) return false;
+    this.#preempt(last);
+    return true;
   }
 
   /**
@@ -165,6 +181,7 @@ export class Scheduler {
   extend(plan: DecodePlan, inFlight: number): boolean {
     if (plan !== this.#plan || this.#decoding.length !== plan.sequences.length || this.#prefilling.length > 0) return false;
     if (plan.sequences.some((sequence) => sequence.status === "finished" || sequence.tokens + inFlight >= this.#limit(sequence))) return false;
+    if (plan.sequences.some(({ pressing, computed }) => pressing !== null && pressing.next !== null && computed + inFlight >= pressing.next)) return false;
     if (this.#startable() !== null) return false;
     return plan.sequences.every((sequence) => this.#tables.reserve(sequence.slot, inFlight + 1));
   }
@@ -195,11 +212,19 @@ export class Scheduler {
     });
   }
 
+  /** Room for the next token of those that decode, and for all tokens known of those that do not yet: a press takes reserved room away. */
+  #haveRoom(): boolean {
+    return this.#decoding.every((sequence) => this.#tables.reserve(sequence.slot, 1))
+      && this.#prefilling.every((sequence) => this.#tables.reserve(sequence.slot, sequence.tokens + 1 - sequence.computed));
+  }
+
   #planMixed(): MixedPlan | null {
     let budget = Math.max(1, this.#prefillChunk - this.#decoding.length);
     const chunks: StepPart[] = [];
     const take = (sequence: Sequence) => {
-      const start = sequence.computed, left = sequence.tokens - start, count = Math.min(budget, left);
+      const start = sequence.computed, left = sequence.tokens - start;
+      const count = Math.min(budget, left, (sequence.pressing?.next ?? Infinity) - start); // what follows reads what the press leaves
+      if (count <= 0) throw new Error(`Scheduler: the press of sequence ${sequence.id} is due at ${start} tokens`);
       chunks.push({ sequence, start, count, sample: count === left });
       budget -= count;
     };
@@ -226,11 +251,12 @@ export class Scheduler {
       const soon = Math.min(other.tokens + 1 + tables.blockSize, this.#limit(other));
       return { slot: other.slot, tokens: soon - other.computed };
     });
-    // At least one token must go through the model, for its logits.
-    const chain = this.#prefix?.match((i) => sequence.tokenAt(i), sequence.tokens - 1) ?? [];
+    // At least one token must go through the model, for its logits, and all that a press must be shown.
+    const { next, firstQuery } = sequence.pressing ?? { next: null, firstQuery: Infinity };
+    const chain = this.#prefix?.match((i) => sequence.tokenAt(i), Math.min(sequence.tokens - 1, firstQuery, (next ?? Infinity) - 1)) ?? [];
     const shared = tables instanceof BlockTables
       ? chain.reduce((sum, { blocks }) => sum + blocks.reduce((held, id) => held + (tables.pool.owners(id) > 1 ? 1 : 0), 0), 0) : 0;
-    return tables.hasRoom(sequence.tokens + 1, this.#limit(sequence), growing, shared) ? { sequence, chain } : null;
+    return tables.hasRoom(sequence.tokens + 1 + this.#pressSlack(sequence), this.#limit(sequence), growing, shared) ? { sequence, chain } : null;
   }
 
   #admit(): Sequence | null {
@@ -262,10 +288,11 @@ export class Scheduler {
     return sequence;
   }
 
-  /** The last-come sequence leaves. Its generated tokens are computed again with the prompt, as one longer prompt. */
-  #preempt(): void {
-    const sequence = (this.#prefilling.length > 0 ? this.#prefilling : this.#decoding).pop()!;
+  /** The last-come sequence, or this one, leaves. Its generated tokens are computed again with the prompt, as one longer prompt. */
+  #preempt(sequence = (this.#prefilling.at(-1) ?? this.#decoding.at(-1))!): void {
+    for (const list of [this.#prefilling, this.#decoding]) if (list.includes(sequence)) list.splice(list.indexOf(sequence), 1);
     this.#leaveCache(sequence);
+    sequence.pressing?.reset();
     sequence.computed = 0;
     sequence.status = "waiting";
     sequence.preemptions++;
@@ -309,6 +336,13 @@ export class Scheduler {
     else if (finish === null) throw new Error(`Scheduler: sequence ${sequence.id} neither has a token nor finishes`);
     if (finish !== null) this.finish(sequence, finish);
     else if (sequence.tokens >= this.#limit(sequence)) this.finish(sequence, "length");
+  }
+
+  /** Tokens whose room one layer takes at most: survivors of a press move into fresh blocks, layer by layer. */
+  #pressSlack(sequence: Sequence): number {
+    if (sequence.pressing === null) return 0;
+    const { blockSize, layers } = this.#tables;
+    return Math.ceil(Math.ceil(this.#limit(sequence) / blockSize) / layers) * blockSize;
   }
 
   /** Tokens of prompt and continuation at which the sequence ends. */

@@ -5,95 +5,33 @@
  * divergence is made on the GPU of the first.
  */
 
-import { ContextLengthError } from "../engine/errors.ts";
-import type { Dtype } from "../engine/dtype.ts";
+import { ContextLengthError, UsageError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
-import type { Category } from "../engine/memory.ts";
-import { Recorder, type Recording } from "../engine/recorder.ts";
-import type { Shape } from "../engine/shape.ts";
-import type { Tensor } from "../engine/tensor.ts";
-import { advance } from "../kernels/attention.ts";
-import { nll, NLL_WORDS } from "../kernels/nll.ts";
+import type { BatchRow } from "../kernels/batch.ts";
 import type { KvCache } from "./kv_cache.ts";
 import { checkAborted, type ComparedScores, type CompletePerplexityOptions, type Scores, type Window } from "./perplexity.ts";
+import type { Press } from "./press.ts";
+import type { Presser } from "./presser.ts";
+import { Pressing } from "./pressing.ts";
 import type { Runner } from "./runner.ts";
+import { Scorer, STEPS } from "./scorer.ts";
 import { Tally } from "./tally.ts";
 
-/** Batches of scores on the GPU at a time: how often the host waits for the device. */
-const STEPS = 32;
-/** Bytes of another model's logits that may wait in host memory for their upload. */
-const UPLOADS = 32 << 20;
-
 /** What of a loaded model runs windows. */
-export interface Place { readonly gpu: Gpu; readonly cache: KvCache; readonly runner: Runner }
+export interface Place { readonly gpu: Gpu; readonly cache: KvCache; readonly runner: Runner; readonly presser: Presser }
 
-interface Buffers { readonly targets: Tensor; readonly out: Tensor; readonly base: Tensor | undefined }
-
-/** The dispatch that scores samples, and its buffers: made for one measurement, closed after it. */
-class Scorer {
-  readonly behind: Recording;
-  readonly #gpu: Gpu;
-  readonly #buffers: Buffers;
-
-  /** `decode`: it ends a decode step, in which each sequence goes on with its target. */
-  static async create({ gpu, cache, runner }: Place, { against, decode }: { against: boolean; decode: boolean }): Promise<Scorer> {
-    const { logits, batch } = runner.scored;
-    const [samples, vocab] = logits.shape as [number, number];
-    const made: Tensor[] = [];
-    const make = async (category: Category, shape: Shape, dtype: Dtype, label: string): Promise<Tensor> => {
-      const tensor = await gpu.tensor(category, shape, dtype, label);
-      made.push(tensor);
-      return tensor;
-    };
-    try {
-      const targets = await make("activations", [STEPS, samples], "u32", "targets");
-      const out = await make("logits", [STEPS, samples, against ? NLL_WORDS.against : NLL_WORDS.alone], "u32", "scores");
-      const base = against ? await make("logits", [samples, vocab], "f32", "base logits") : undefined;
-      const recorder = new Recorder(gpu);
-      nll(recorder, { logits, targets, out, batch, base }, { feedback: decode });
-      if (decode) advance(recorder, { view: cache.view, batch });
-      return new Scorer(gpu, await recorder.finish("score"), { targets, out, base });
-    } catch (error) {
-      for (const { buffer } of made) gpu.destroyBuffer(buffer);
-      throw error;
-    }
-  }
-
-  private constructor(gpu: Gpu, behind: Recording, buffers: Buffers) {
-    this.#gpu = gpu;
-    this.behind = behind;
-    this.#buffers = buffers;
-  }
-
-  /** The ids that samples are scored for in the next steps, at most STEPS; nothing submitted before may still need those of before. */
-  expect(steps: readonly (readonly number[])[]): void {
-    const width = this.#buffers.targets.shape[1]!;
-    const words = new Uint32Array(steps.length * width);
-    steps.forEach((ids, step) => { words.set(ids, step * width); });
-    this.#gpu.upload(this.#buffers.targets.buffer, 0, words);
-  }
-
-  /** The other model's logits of the samples of the next step. */
-  async against(logits: Float32Array): Promise<void> {
-    this.#gpu.upload(this.#buffers.base!.buffer, 0, logits);
-    await this.#gpu.flush(UPLOADS);
-  }
-
-  /** What the steps found, step by step; `word(step, sample)` is where a sample's words begin. */
-  async read(steps: number): Promise<{ words: Uint32Array; word: (step: number, sample: number) => number }> {
-    const [, samples, width] = this.#buffers.out.shape as [number, number, number];
-    const words = await this.#gpu.readU32({ ...this.#buffers.out, shape: [steps, samples, width] });
-    return { words, word: (step, sample) => (step * samples + sample) * width };
-  }
-
-  close(): void {
-    for (const tensor of Object.values(this.#buffers)) if (tensor !== undefined) this.#gpu.destroyBuffer(tensor.buffer);
-  }
+/**
+ * Who reads a window: the model that is measured, which a press may act on, and the base beside it. The base may be the same model without a
+ * press; then both read in one pass, the base's rows behind the others.
+ */
+interface Sides {
+  readonly own: Place;
+  readonly base: Place | null;
+  readonly scorer: Scorer;
+  /** Of a base elsewhere whose decode steps need their next tokens. */
+  readonly baseScorer: Scorer | null;
+  readonly press: Press | null;
 }
-
-/** A model in a measurement; the base has a scorer only where its decode steps need their next tokens. */
-interface Side { readonly place: Place; readonly scorer: Scorer | null }
-interface Sides { readonly own: Side & { readonly scorer: Scorer }; readonly base: Side | null }
 
 /** Scores every window of `tokens` (with the prefix, where there is one) in order. Throws NonFiniteLogitsError naming the token. */
 export function scoreWindows(
@@ -102,7 +40,7 @@ export function scoreWindows(
   return run(new Tally(call, windows, options, false), own, null, tokens, windows, options);
 }
 
-/** The same beside `base`, which reads the same windows. */
+/** The same beside `base`, which reads the same windows without a press: another model, or `own` itself. */
 export async function compareWindows(
   call: string, own: Place, base: Place, tokens: readonly number[], windows: readonly Window[], options: CompletePerplexityOptions,
 ): Promise<ComparedScores> {
@@ -116,123 +54,177 @@ async function run(
 ): Promise<Tally> {
   const decode = options.protocol === "decode";
   const scorer = await Scorer.create(own, { against: base !== null, decode });
-  let ofBase: Scorer | null = null;
+  let baseScorer: Scorer | null = null;
   try {
-    if (base !== null && decode) ofBase = await Scorer.create(base, { against: false, decode });
-    const sides = { own: { place: own, scorer }, base: base && { place: base, scorer: ofBase } };
+    if (base !== null && base.gpu !== own.gpu && decode) baseScorer = await Scorer.create(base, { against: false, decode });
+    if (options.press !== null) own.presser.checkPrompt(new Pressing(options.press, decode ? 1 : options.context));
+    const sides = { own, base, scorer, baseScorer, press: options.press };
     for (let done = 0; done < windows.length;) {
       checkAborted(tally.call, options.signal);
-      done += decode ? await decodeWindows(sides, tokens, windows, done, tally, options.signal) : await readWindow(sides, tokens, windows, done, tally);
+      done += decode ? await decodeWindows(sides, tokens, windows, done, tally, options) : await readWindow(sides, tokens, windows, done, tally, options);
       options.onProgress(done, windows.length);
     }
     return tally;
   } finally {
     scorer.close();
-    ofBase?.close();
+    baseScorer?.close();
   }
 }
 
-/** Opens a sequence of `length` tokens with all its room, or gives null. */
-function open({ cache: { tables } }: Place, length: number): number | null {
+/** A sequence of a window in the cache of a place. */
+interface Reader { readonly place: Place; readonly slot: number; readonly pressing: Pressing | null }
+
+/** Opens a sequence of `length` tokens with all its room; null when there is none. */
+function open(place: Place, length: number, pressing: Pressing | null = null): Reader | null {
+  const { cache: { tables }, presser } = place;
   const slot = tables.open(length);
-  if (slot === null || tables.reserve(slot, length)) return slot;
+  if (slot === null) return null;
+  if (tables.reserve(slot, length)) {
+    presser.watch(slot, pressing);
+    return { place, slot, pressing };
+  }
   tables.close(slot);
   return null;
+}
+
+/** Gives the memory back. */
+function close({ place: { cache, presser }, slot }: Reader): void {
+  presser.watch(slot, null);
+  cache.tables.close(slot);
 }
 
 function noRoom(call: string, tokens: number): ContextLengthError {
   return new ContextLengthError(`${call}: ${tokens} tokens do not fit the KV cache: raise kvMemory`);
 }
 
+/** Rows of the next tokens of a reader. */
+function rowsOf({ slot, pressing }: Reader, ids: readonly number[], from: number): BatchRow[] {
+  return ids.map((id, offset) => ({ id, position: from + offset - (pressing?.shift ?? 0), sequence: slot, offset }));
+}
+
+/** A press takes reserved room away; and lets it act where it is due. */
+async function goOn(call: string, { place: { presser, cache }, slot, pressing }: Reader, read: number, left: number): Promise<void> {
+  if (pressing?.next === read) await presser.act(slot, pressing, () => false);
+  if (!cache.tables.reserve(slot, left)) throw noRoom(call, read + left);
+}
+
+/** Places, each with its readers: two of the same place share its passes. */
+function byPlace(readers: readonly Reader[]): Reader[][] {
+  return [...Map.groupBy(readers, ({ place }) => place.gpu).values()];
+}
+
 /** One window through prefill, in chunks; rows are scored in batches of as many as the model samples at a time. Returns 1. */
-async function readWindow({ own, base }: Sides, tokens: readonly number[], windows: readonly Window[], index: number, tally: Tally): Promise<number> {
+async function readWindow(
+  { own, base, scorer, press }: Sides, tokens: readonly number[], windows: readonly Window[], index: number, tally: Tally, { context }: CompletePerplexityOptions,
+): Promise<number> {
   const { from: first, scored, to } = windows[index]!;
-  const sides = base === null ? [own] : [own, base];
-  const rows = Math.min(...sides.map(({ place }) => place.runner.rows));
-  const samples = Math.min(...sides.map(({ place }) => place.runner.samples));
-  const slots: (number | null)[] = [];
+  const readers: Reader[] = [];
   try {
-    for (const { place } of sides) slots.push(open(place, to - 1 - first));
-    if (slots.includes(null)) throw noRoom(tally.call, to - 1 - first);
-    for (let start = first; start < to - 1; start += rows) {
-      const end = Math.min(start + rows, to - 1), length = end - start;
-      for (const [i, { place: { cache, runner } }] of sides.entries()) {
+    const pressing = press === null ? null : new Pressing(press, context);
+    for (const [place, pressed] of base === null ? [[own, pressing] as const] : [[own, pressing] as const, [base, null] as const]) {
+      const reader = open(place, to - 1 - first, pressed);
+      if (reader === null) throw noRoom(tally.call, to - 1 - first);
+      readers.push(reader);
+    }
+    const groups = byPlace(readers), beside = base !== null && groups.length === 1;
+    const rows = Math.min(...groups.map((group) => Math.floor(group[0]!.place.runner.rows / group.length)));
+    const samples = Math.min(...groups.map((group) => group[0]!.place.runner.samples));
+    for (let start = first; start < to - 1;) {
+      for (const reader of readers) await goOn(tally.call, reader, start - first, to - 1 - start);
+      const end = Math.min(start + rows, to - 1, first + (pressing?.next ?? Infinity)), length = end - start;
+      const ids = tokens.slice(start, end);
+      for (const group of groups) {
+        const { cache, runner, presser } = group[0]!.place;
         await cache.sync();
-        const batch = tokens.slice(start, end).map((id, offset) => ({ id, position: start - first + offset, sequence: slots[i]!, offset }));
-        runner.writeBatch("prefill", batch, [], []);
-        await runner.forward(length);
+        runner.writeBatch("prefill", group.flatMap((reader) => rowsOf(reader, ids, start - first)), [], []);
+        await runner.forward(length * group.length, presser.captures(group));
       }
       // Token t is scored by the row of the token before it.
       for (let group = Math.max(start, scored - 1); group < end; group += STEPS * samples) {
         const last = Math.min(group + STEPS * samples, end);
         const steps = batches(last - group, samples).map(([a, b]) => range(group + a, group + b));
-        own.scorer.expect(steps.map((ats) => ats.map((at) => tokens[at + 1]!)));
+        scorer.expect(steps.map((ats) => ats.map((at) => tokens[at + 1]!)));
         for (const [step, ats] of steps.entries()) {
           const named = ats.map((at) => at - start);
           if (base !== null) {
-            base.place.runner.writeSamples(named);
-            await own.scorer.against(await base.place.runner.readLogits(named.length));
+            base.runner.writeSamples(beside ? named.map((row) => row + length) : named);
+            if (beside) await base.runner.keepLogits(named.length, scorer.base);
+            else await scorer.against(await base.runner.readLogits(named.length));
           }
-          own.place.runner.writeSamples(named, step);
-          await own.place.runner.score(named.length, own.scorer.behind);
+          own.runner.writeSamples(named, step);
+          await own.runner.score(named.length, scorer.behind);
         }
-        const { words, word } = await own.scorer.read(steps.length);
+        const { words, word } = await scorer.read(steps.length);
         steps.forEach((ats, step) => { ats.forEach((at, sample) => { tally.take(index, at + 1, words, word(step, sample)); }); });
       }
-      sides.forEach(({ place }, i) => { place.cache.tables.advance(slots[i]!, length); });
+      for (const { place, slot } of readers) place.cache.tables.advance(slot, length);
+      start = end;
     }
+    if (pressing !== null) tally.presses.push(pressing.report());
   } finally {
-    sides.forEach(({ place }, i) => { if (typeof slots[i] === "number") place.cache.tables.close(slots[i]); });
+    for (const reader of readers) close(reader);
   }
   return 1;
 }
 
 /** Windows of one length, from `index` on, token by token as one batch: as many as follow each other and have room. Returns how many. */
 async function decodeWindows(
-  { own, base }: Sides, tokens: readonly number[], windows: readonly Window[], index: number, tally: Tally, signal: AbortSignal | undefined,
+  { own, base, scorer, baseScorer, press }: Sides, tokens: readonly number[], windows: readonly Window[], index: number, tally: Tally,
+  { signal }: CompletePerplexityOptions,
 ): Promise<number> {
-  const sides = base === null ? [own] : [own, base];
   const lengthOf = (window: Window | undefined): number => (window === undefined ? 0 : window.to - 1 - window.from);
-  const length = lengthOf(windows[index]), samples = Math.min(...sides.map(({ place }) => place.runner.samples));
-  const slots: number[][] = sides.map(() => []);
+  const length = lengthOf(windows[index]), beside = base !== null && base.gpu === own.gpu;
+  const samples = Math.min(Math.floor(own.runner.samples / (beside ? 2 : 1)), base?.runner.samples ?? Infinity);
+  if (samples < 1) throw new UsageError(`${tally.call}: a window and the same without a press take two sequences: load the model with maxSequences 2 or more`);
+  const readers: Reader[] = [], baseReaders: Reader[] = [];
+  const all = (): Reader[] => [...readers, ...baseReaders];
   try {
-    while (slots[0]!.length < samples && lengthOf(windows[index + slots[0]!.length]) === length) {
-      const opened = sides.map(({ place }) => open(place, length));
-      opened.forEach((slot, i) => { if (slot !== null) slots[i]!.push(slot); });
-      if (opened.includes(null)) break;
+    while (readers.length < samples && lengthOf(windows[index + readers.length]) === length) {
+      const reader = open(own, length, press === null ? null : new Pressing(press, 1));
+      const beneath = base === null || reader === null ? null : open(base, length);
+      if (reader !== null && (base === null || beneath !== null)) readers.push(reader);
+      else if (reader !== null) close(reader);
+      if (beneath !== null) baseReaders.push(beneath);
+      if (reader === null || (base !== null && beneath === null)) break;
     }
-    const count = Math.min(...slots.map((ofSide) => ofSide.length));
+    const count = readers.length;
     if (count === 0) throw noRoom(tally.call, length);
     const firsts = range(index, index + count).map((window) => windows[window]!.from);
-    const steppers = [];
-    for (const [i, { place: { cache, runner }, scorer }] of sides.entries()) {
-      await cache.sync();
-      const rows = firsts.map((first, row) => ({ id: tokens[first]!, position: 0, sequence: slots[i]![row]!, offset: 0 }));
-      runner.writeBatch("decode", rows, rows.map((_, row) => row), []);
-      steppers.push(await runner.stepper(count, scorer!.behind));
-    }
-    for (const [start, end] of batches(length, STEPS)) {
+    for (let start = 0; start < length;) {
       checkAborted(tally.call, signal);
+      for (const reader of all()) await goOn(tally.call, reader, start, length - start);
+      const end = Math.min(start + STEPS, length, ...readers.map(({ pressing }) => pressing?.next ?? Infinity));
+      const steppers: ((keys: number) => void)[] = [];
+      for (const group of byPlace(all())) {
+        const { cache, runner, presser } = group[0]!.place, behind = runner === own.runner ? scorer.behind : baseScorer!.behind;
+        await cache.sync();
+        const rows = group.flatMap((reader, i) => rowsOf(reader, [tokens[firsts[i % count]! + start]!], start));
+        runner.writeBatch("decode", rows, rows.map((_, row) => row), []);
+        const captured = presser.captures(group);
+        steppers.push(group.length > count
+          ? await runner.stepperBeside(group.length, behind, captured, scorer.base, count) : await runner.stepper(count, behind, captured));
+      }
       const steps = range(start, end).map((position) => firsts.map((first) => tokens[first + position + 1]!));
-      for (const { scorer } of sides) scorer!.expect(steps);
+      scorer.expect(beside ? steps.map((ids) => [...ids, ...ids]) : steps);
+      baseScorer?.expect(steps);
       for (let position = start; position < end; position++) {
-        if (base !== null) {
+        if (base !== null && !beside) {
           steppers[1]!(position + 1);
-          await own.scorer.against(await logitsOf(base.place, count));
+          await scorer.against(await logitsOf(base, count));
         }
         steppers[0]!(position + 1);
       }
-      const { words, word } = await own.scorer.read(steps.length);
-      sides.forEach(({ place: { cache } }, i) => {
-        for (const slot of slots[i]!.slice(0, count)) cache.tables.advance(slot, end - start, { onGpu: true });
-      });
+      const { words, word } = await scorer.read(steps.length);
+      for (const { place, slot } of all()) place.cache.tables.advance(slot, end - start, { onGpu: true });
       steps.forEach((_, step) => {
         firsts.forEach((first, row) => { tally.take(index + row, first + start + step + 1, words, word(step, row)); });
       });
+      start = end;
     }
+    for (const { pressing } of readers) if (pressing !== null) tally.presses.push(pressing.report());
     return count;
   } finally {
-    sides.forEach(({ place }, i) => { for (const slot of slots[i]!) place.cache.tables.close(slot); });
+    for (const reader of all()) close(reader);
   }
 }
 
@@ -245,8 +237,9 @@ function logitsOf({ gpu, runner }: Place, count: number): Promise<Float32Array> 
 /** Logits [T, vocab] of every position of `ids`, written to `out`. */
 export async function readAllLogits(own: Place, ids: readonly number[], out: Float32Array): Promise<void> {
   const { runner, cache } = own;
-  const slot = open(own, ids.length);
-  if (slot === null) throw noRoom("logits", ids.length);
+  const reader = open(own, ids.length);
+  if (reader === null) throw noRoom("logits", ids.length);
+  const { slot } = reader;
   try {
     for (const [start, end] of batches(ids.length, runner.rows)) {
       await cache.sync();
@@ -259,7 +252,7 @@ export async function readAllLogits(own: Place, ids: readonly number[], out: Flo
       cache.tables.advance(slot, end - start);
     }
   } finally {
-    cache.tables.close(slot);
+    close(reader);
   }
 }
 

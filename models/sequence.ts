@@ -7,6 +7,7 @@ import { UsageError } from "../engine/errors.ts";
 import type { CompleteGenerateOptions } from "./generate_options.ts";
 import type { FinishReason } from "./options.ts";
 import type { PrefixNode } from "./prefix_cache.ts";
+import { Pressing } from "./pressing.ts";
 
 export type SequenceStatus = "waiting" | "running" | "finished";
 
@@ -33,6 +34,8 @@ export class Sequence {
   finishReason: FinishReason | null = null;
   /** Times it was pushed out of the cache. */
   preemptions = 0;
+  /** What becomes of its cache on the way; null: nothing. */
+  readonly pressing: Pressing | null;
 
   /** Throws UsageError for an empty prompt: the first new token needs one to follow. */
   constructor(id: number, prompt: readonly number[], options: SequenceOptions) {
@@ -40,10 +43,16 @@ export class Sequence {
     this.id = id;
     this.prompt = prompt;
     this.options = options;
+    this.pressing = options.press === null ? null : new Pressing(options.press, prompt.length);
   }
 
   /** Prompt and generated tokens together. */
   get tokens(): number { return this.prompt.length + this.generated.length; }
+
+  /** The position that RoPE gives the i-th token: its place in the text, unless a press has moved what came before together. */
+  positionOf(i: number): number {
+    return i - (this.pressing?.shift ?? 0);
+  }
 
   /** The i-th token of prompt and continuation. Throws past the end. */
   tokenAt(i: number): number {

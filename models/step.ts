@@ -7,6 +7,7 @@ import type { Recorder } from "../engine/recorder.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import { append, appendAndAttend, attention, type KvView, type Projection, type QkvLayout, type Splits } from "../kernels/attention.ts";
 import type { Batch } from "../kernels/batch.ts";
+import { addQueryStats, captureQueries, observe, rotateQueries } from "../kernels/capture.ts";
 import type { Int8Scratch, RowsClass, Weight } from "../kernels/linear.ts";
 import type { ModelConfig } from "./config.ts";
 
@@ -45,6 +46,17 @@ export interface Step {
   /** In decoding: how the keys of long rows are shared among workgroups; null when no row is long. */
   readonly splits: Splits | null;
   readonly activations: Activations;
+  /** What presses are to be shown of this step; null: nothing. */
+  readonly capture: Capture | null;
+}
+
+/** Where queries and attention are written down for presses while a step runs (kernels/capture.ts). Null: not wanted by any press. */
+export interface Capture {
+  readonly control: Tensor;
+  readonly queries: ((layer: number) => Tensor) | null;
+  readonly queryStats: ((layer: number) => Tensor) | null;
+  /** f32 [rows, heads, 2]. */
+  readonly observed: Tensor | null;
 }
 
 export interface Activations {
@@ -65,15 +77,19 @@ export interface Activations {
 }
 
 /** attended = attention of the rows in qkv, which also join the cache. */
-export function attend(
-  recorder: Recorder, { view, batch, cosSin, tileRows, splits, phase, activations: { qkv, q, attended } }: Step, config: ModelConfig, layout: QkvLayout, layer: number,
-  headNorm?: Projection["headNorm"],
-): void {
+export function attend(recorder: Recorder, step: Step, config: ModelConfig, layout: QkvLayout, layer: number, headNorm?: Projection["headNorm"]): void {
+  const { view, batch, cosSin, tileRows, splits, phase, activations: { qkv, q, attended }, capture } = step;
   const projection: Projection = { qkv, layout, cosSin, headNorm };
   if (phase === "decode") {
     appendAndAttend(recorder, { projection, out: attended, view, batch, splits }, config, layer);
-    return;
+    if (capture?.observed) rotateQueries(recorder, { projection, q, batch }, config);
+  } else {
+    append(recorder, { projection, q, view, batch }, config, layer);
+    attention(recorder, { q, out: attended, view, batch }, config, layer, tileRows);
   }
-  append(recorder, { projection, q, view, batch }, config, layer);
-  attention(recorder, { q, out: attended, view, batch }, config, layer, tileRows);
+  if (capture === null) return;
+  const { control } = capture;
+  if (capture.queries) captureQueries(recorder, { projection, batch, control, out: capture.queries(layer) }, config);
+  if (capture.queryStats) addQueryStats(recorder, { projection, batch, control, out: capture.queryStats(layer) }, config);
+  if (capture.observed) observe(recorder, { q, view, batch, control, stats: capture.observed }, config, layer, tileRows);
 }

@@ -2,6 +2,7 @@
 
 import { NonFiniteLogitsError } from "../engine/errors.ts";
 import { unpackComparison, unpackSurprise } from "../kernels/nll.ts";
+import type { PressReport } from "./options.ts";
 import type { ComparedScores, CompletePerplexityOptions, Window } from "./perplexity.ts";
 
 /** Collects the scores of windows, which may come in any order. */
@@ -14,6 +15,7 @@ export class Tally implements ComparedScores {
   readonly baseNlls: Float32Array;
   readonly baseHits: Uint8Array;
   readonly sameTop: Uint8Array;
+  readonly presses: PressReport[] = [];
   readonly #windows: readonly Window[];
   /** Where each window's scores begin. */
   readonly #starts: number[] = [];

@@ -11,7 +11,7 @@ import { LLM } from "../../index.ts";
 import { KvCache } from "../../models/kv_cache.ts";
 import type { KvChoice, KvLayout } from "../../models/options.ts";
 import { kvInWords } from "../support/cache.ts";
-import { blockTables, withEngine, type Engine } from "../support/engine.ts";
+import { blockTables, entriesOf, withEngine, type Engine } from "../support/engine.ts";
 import { uniform } from "../support/gpu.ts";
 import { bits, folderOf, relativeError } from "../support/llm.ts";
 import { QwenTwin, SequenceTwin } from "../support/qwen_twin.ts";
@@ -42,16 +42,6 @@ for (const [model, kv, blockSizes] of LAYOUTS) {
   });
 }
 
-/** Keys and values of a table, [entries, headDim], as the GPU holds them. */
-async function entriesOf({ gpu, cache: { view }, tables }: Engine, slot: number, layer: number, head: number): Promise<{ k: Float32Array; v: Float32Array }[]> {
-  const [k, v] = [await gpu.readF32(view.kPool), await gpu.readF32(view.vPool)];
-  const table = (slot * tables.layers + layer) * tables.kvHeads + head;
-  const D = view.kPool.shape[1]!;
-  return Array.from({ length: tables.lengths[table]! }, (_, entry) => {
-    const at = (tables.ids[table * tables.tableWidth + Math.floor(entry / tables.blockSize)]! * tables.blockSize + entry % tables.blockSize) * D;
-    return { k: k.slice(at, at + D), v: v.slice(at, at + D) };
-  });
-}
 
 test("keep: every head keeps its own entries, in order, and the blocks of the others come back", async () => {
   await withEngine({ folder: folderOf("tiny-qwen2") }, async (engine) => {

@@ -59,7 +59,7 @@ test("defaults and names", () => {
 
 test("what cannot be measured is refused, in one line that says why", () => {
   const cases: [unknown, RegExp, (typeof UsageError)?][] = [
-    [{ protocol: "hf" }, /^perplexity: protocol must be one of strided, llama\.cpp, lm-eval-rolling, decode, got "hf"$/],
+    [{ protocol: "hf" }, /^perplexity: protocol must be one of strided, llama\.cpp, lm-eval-rolling, decode, prefill-continue, got "hf"$/],
     [{ context: 1001 }, /context is 1001, but maxModelLen is 1000: lower context/, ContextLengthError],
     [{ context: 1 }, /context must be a whole number from 2 \(protocol strided\), got 1/],
     [{ protocol: "llama.cpp", context: 2 }, /context must be a whole number from 3 \(protocol llama\.cpp\), got 2/],
@@ -70,6 +70,9 @@ test("what cannot be measured is refused, in one line that says why", () => {
     [{ prefixToken: 1 }, /prefixToken has no effect under protocol strided/],
     [{ protocol: "lm-eval-rolling", prefixToken: 10 }, /prefixToken 10 is not an id from 0 to 9/],
     [{ maxWindows: 0 }, /maxWindows must be a whole number from 1 .*, got 0/],
+    [{ continuation: 3 }, /continuation has no effect under protocol strided: leave it out, or take protocol prefill-continue/],
+    [{ protocol: "prefill-continue", continuation: 0 }, /continuation must be a whole number from 1 .*, got 0/],
+    [{ protocol: "prefill-continue", context: 900, continuation: 101 }, /context and continuation are 900 \+ 101, but maxModelLen is 1000/, ContextLengthError],
     [{ windows: 3 }, /unknown option windows/], [{ contxt: 3 }, /unknown option contxt; did you mean context\?/],
     [{ signal: 1 }, /signal must be an AbortSignal/], [{ onProgress: 1 }, /onProgress must be a function/], [null, /options must be an object/],
   ];
@@ -96,7 +99,7 @@ test("means and their errors, by hand", () => {
 });
 
 test("the result of a measurement: weighted by tokens, the error of the perplexity by the delta method", () => {
-  const scores = { nlls: new Float32Array([1, 2, 3, 6]), hits: new Uint8Array([1, 0, 0, 0]), tokensPerWindow: [3, 1] };
+  const scores = { nlls: new Float32Array([1, 2, 3, 6]), hits: new Uint8Array([1, 0, 0, 0]), tokensPerWindow: [3, 1], presses: [] };
   const result = perplexityOf(scores, complete({ context: 4, stride: 1 }));
   assert.equal([result.tokens, result.windows, result.meanNll, result.accuracy, result.context, result.stride], [4, 2, 3, 0.25, 4, 1]);
   assert.ok(Math.abs(result.perplexity - Math.exp(3)) < 1e-12 && Math.abs(result.perplexityError! - Math.exp(3) * result.standardError!) < 1e-12);

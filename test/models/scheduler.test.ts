@@ -383,6 +383,20 @@ test("blocks held behind the scheduler's back are an error, not a silent stop", 
   assert.throws(() => scheduler.schedule(), /8 cache blocks are in use and sequence 1 cannot start/);
 });
 
+test("for the press of a sequence the one that came last gives way, and nobody else can", () => {
+  const { scheduler, tables } = setUp();
+  const [first, second] = [makeSequence(1, 6, 5), makeSequence(2, 6, 5)], runner = new FakeRunner(tables);
+  for (const sequence of [first, second]) scheduler.add(sequence);
+  runner.run(scheduler, scheduler.schedule()!);
+  assert.equal([first.status, second.status], ["running", "running"]);
+  assert.ok(scheduler.giveWay(first));
+  assert.equal([second.status, second.slot, second.computed, scheduler.waiting], ["waiting", -1, 0, 1]);
+  assert.not.ok(scheduler.giveWay(first), "it is alone");
+  runAll(scheduler, runner);
+  for (const sequence of [first, second]) assert.equal(sequence.generated, expected(sequence, 64).tokens);
+  assert.is(tables.pool.used, 0);
+});
+
 test("sizes that cannot work are refused", () => {
   const { tables } = setUp();
   for (const wrong of [{ prefillChunk: 0 }, { maxSequences: 1.5 }, { maxModelLen: NaN }]) {

@@ -10,6 +10,7 @@ import { readConfig, type ModelConfig } from "../../models/config.ts";
 import { KvCache } from "../../models/kv_cache.ts";
 import { loadModel } from "../../models/model.ts";
 import type { KvChoice, KvLayout, WeightFormat } from "../../models/options.ts";
+import { Presser } from "../../models/presser.ts";
 import { Runner } from "../../models/runner.ts";
 import { GREEDY } from "./fake_runner.ts";
 
@@ -21,12 +22,13 @@ export interface EngineOptions {
   /** Rows of one pass at most. Default 64. */
   readonly rows?: number;
   readonly slots?: number;
+  readonly maxModelLen?: number;
   readonly family?: KernelFamily;
   /** While weights are allocated, pretend that one binding holds no more than this. */
   readonly weightBinding?: number;
 }
 
-/** The longest sequence. */
+/** The longest sequence, unless a test wants longer ones. */
 export const MAX_MODEL_LEN = 256;
 
 export interface Engine {
@@ -35,12 +37,24 @@ export interface Engine {
   readonly cache: KvCache;
   readonly tables: BlockTables;
   readonly runner: Runner;
+  readonly presser: Presser;
   /** Parts in which the embedding lies on the GPU. */
   readonly embeddingParts: number;
   /** The next tokens of some sequences in one pass; logits [all rows, vocab], sequence after sequence. */
   prefill(...parts: readonly (readonly [slot: number, ids: readonly number[]])[]): Promise<Float32Array>;
   /** The next token of some sequences in one decode step; logits [sequences, vocab]. */
   decode(...parts: readonly (readonly [slot: number, id: number])[]): Promise<Float32Array>;
+}
+
+/** Keys and values of a head's entries, in order; of a cache in f32. */
+export async function entriesOf({ gpu, cache: { view }, tables }: Engine, slot: number, layer: number, head: number): Promise<{ k: Float32Array; v: Float32Array }[]> {
+  const [k, v] = [await gpu.readF32(view.kPool), await gpu.readF32(view.vPool)];
+  const table = (slot * tables.layers + layer) * tables.kvHeads + head;
+  const D = view.kPool.shape[1]!;
+  return Array.from({ length: tables.lengths[table]! }, (_, entry) => {
+    const at = (tables.ids[table * tables.tableWidth + Math.floor(entry / tables.blockSize)]! * tables.blockSize + entry % tables.blockSize) * D;
+    return { k: k.slice(at, at + D), v: v.slice(at, at + D) };
+  });
 }
 
 /** The tables of a paged cache. */
@@ -51,7 +65,7 @@ export function blockTables({ tables }: KvCache): BlockTables {
 
 /** Open a checkpoint, run `body`, close everything. */
 export async function withEngine(options: EngineOptions, body: (engine: Engine) => Promise<void>): Promise<void> {
-  const { folder, layout = { name: "paged", blockSize: 16 }, kv = "f32", weights = "auto", rows = 64, slots = 4, family, weightBinding } = options;
+  const { folder, layout = { name: "paged", blockSize: 16 }, kv = "f32", weights = "auto", rows = 64, slots = 4, maxModelLen = MAX_MODEL_LEN, family, weightBinding } = options;
   const config = await readConfig(folder);
   const checkpoint = await Checkpoint.open(folder);
   const gpu = await Gpu.open(family === undefined ? {} : { family });
@@ -62,9 +76,11 @@ export async function withEngine(options: EngineOptions, body: (engine: Engine) 
     const model = await loadModel(gpu, config, source, {
       format: weights, defaultFormat: "f16", onProgress: (label) => { if (label === "weights") Reflect.deleteProperty(gpu, "maxBinding"); },
     });
-    const cache = await KvCache.create(gpu, { ...config, format: kv, layout, slots, maxModelLen: MAX_MODEL_LEN, memory: null, sequences: slots, rows });
-    const runner = await Runner.create(gpu, model, cache, { rows, samples: rows, maxModelLen: MAX_MODEL_LEN, int8: weights === "llm.int8" });
-    await body({ gpu, config, cache, tables: blockTables(cache), runner, embeddingParts: model.embedding.parts.length, ...passes(cache, runner) });
+    const cache = await KvCache.create(gpu, { ...config, format: kv, layout, slots, maxModelLen, memory: null, sequences: slots, rows });
+    const runner = await Runner.create(gpu, model, cache, { rows, samples: rows, maxModelLen, int8: weights === "llm.int8" });
+    const presser = new Presser(gpu, config, cache, runner, { slots, maxModelLen });
+    await body({ gpu, config, cache, tables: blockTables(cache), runner, presser, embeddingParts: model.embedding.parts.length, ...passes(cache, runner) });
+    presser.close();
     cache.close();
     runner.close();
   } finally {

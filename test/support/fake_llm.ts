@@ -215,7 +215,7 @@ function fakeModel(model: string, options: LoadOptions, fake: FakeOptions, onClo
     perplexity: (ids, perplexity) => {
       const { complete, places } = placesOf(ids, perplexity);
       const nlls = Float32Array.from(places, ({ at, to }) => -logProbabilities(ids[at]!, at, error)[to]!);
-      return Promise.resolve(perplexityOf({ nlls, hits: new Uint8Array(places.length), tokensPerWindow: perWindow(places) }, complete));
+      return Promise.resolve(perplexityOf({ nlls, hits: new Uint8Array(places.length), tokensPerWindow: perWindow(places), presses: [] }, complete));
     },
     divergence: (base, ids, perplexity) => {
       const { complete: { protocol, context, stride }, places } = placesOf(ids, perplexity), other = FORMATS[base.weightFormats()[0]!.format as WeightFormat].error;

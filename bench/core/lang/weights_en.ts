@@ -69,6 +69,7 @@ export const weightsEn = {
     "llama.cpp": () => "Protocol `llama.cpp`: windows that do not overlap, of which only the second half is scored.",
     "lm-eval-rolling": () => "Protocol `lm-eval-rolling`: windows that do not overlap, every token scored, the first of each after the last of the one before.",
     decode: () => "Protocol `decode`: token by token through the cache, as in generation.",
+    "prefill-continue": () => "Protocol `prefill-continue`: windows that do not overlap, of which only what follows the context is scored, token by token.",
   } satisfies Record<PerplexityProtocol, (stride: number) => string>,
   qualityIs: "Perplexity is exp of the mean over all scored tokens, not a mean over windows. KLD is KL(other ‖ this) of the next-token distributions at the same places, averaged over tokens. " +
     "The error of a ratio is that of the paired difference, token by token, which is far smaller than that of either perplexity. Of the standard error over tokens (llama.cpp's) and that over windows the larger one is given. All of it went through the kernels and the cache that were timed.",

@@ -58,6 +58,7 @@ export const weightsZh: typeof weightsEn = {
     "llama.cpp": () => "协议 `llama.cpp`：窗口互不重叠，每个窗口只对后一半计分。",
     "lm-eval-rolling": () => "协议 `lm-eval-rolling`：窗口互不重叠，每个词元都计分，每个窗口的第一个词元接在前一窗口的最后一个词元之后。",
     decode: () => "协议 `decode`：逐个词元经过缓存，与生成时相同。",
+    "prefill-continue": () => "协议 `prefill-continue`：窗口互不重叠，只对上下文之后的部分逐词元评分。",
   },
   qualityIs: "困惑度是全部计分词元的平均值取指数，而不是各窗口的平均。KLD 是相同位置上下一词元分布的 KL(另一模型 ‖ 本模型)，按词元平均。" +
     "比值的误差是逐词元配对之差的误差，远小于任一困惑度自身的误差。标准误取按词元（与 llama.cpp 相同）与按窗口两者中较大的一个。全部测量都经过被计时的内核与缓存。",

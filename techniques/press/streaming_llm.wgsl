@@ -1,0 +1,11 @@
+// score = index; of the first SINKS entries length + SINKS − index, above all others. One entry per invocation.
+@group(0) @binding(0) var<storage, read> lengths: array<u32>; // [heads]
+@group(0) @binding(1) var<storage, read_write> scores: array<f32>; // [heads, COLUMNS]
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
+  let entry = group.y * 64u + local;
+  let n = lengths[group.x];
+  if (entry >= n) { return; }
+  scores[group.x * COLUMNS + entry] = f32(select(entry, n + SINKS - entry, entry < SINKS));
+}

@@ -1,5 +1,5 @@
 /**
- * The standard Hugging Face cache on disk, shared with every other tool that uses it:
+ * The standard Hugging Face cache on disk, shared with every other tool that uses it (data sets: datasets--OWNER--NAME):
  *   models--OWNER--NAME/refs/BRANCH            the commit a branch pointed to when it was last looked up
  *   models--OWNER--NAME/blobs/HASH             file contents by hash (SHA-256, or the git hash of small files)
  *   models--OWNER--NAME/snapshots/COMMIT/FILE  links into blobs
@@ -22,8 +22,8 @@ export interface RepoCache {
   ref(revision: string): string;
 }
 
-export function repoCache(cacheDir: string, repo: string): RepoCache {
-  const folder = join(cacheDir, ["models", ...repo.split("/")].join("--"));
+export function repoCache(cacheDir: string, repo: string, kind: "model" | "dataset" = "model"): RepoCache {
+  const folder = join(cacheDir, [`${kind}s`, ...repo.split("/")].join("--"));
   return {
     folder,
     blobs: join(folder, "blobs"),

@@ -1,21 +1,21 @@
 /**
- * Brings one commit of a hub model into the cache. `@huggingface/hub` looks up the commit and lists its files; the files themselves we
- * fetch with plain HTTP, because the package (2.17.5) takes every file of a repository, does not check SHA-256, cannot resume a cut
- * download, knows no offline mode and prints to the console. A blob is written as `.incomplete` and gets its name only after its hash was
+ * Brings one commit of a hub model, or files of a data set, into the cache. `@huggingface/hub` looks up the commit and lists its files;
+ * the files themselves we fetch with plain HTTP, because the package (2.17.5) takes every file of a repository, does not check SHA-256,
+ * cannot resume a cut download, knows no offline mode and prints to the console. A blob is written as `.incomplete` and gets its name only after its hash was
  * found right, so what is in the cache under a hash is that file.
  */
 
 import { createHash, type Hash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { copyFile, mkdir, open, rename, stat, statfs, symlink, unlink, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import { listFiles, modelInfo } from "@huggingface/hub";
+import { dirname, join, relative } from "node:path";
+import { datasetInfo, listFiles, modelInfo } from "@huggingface/hub";
 import { DawnlmError, ModelFileError, UsageError } from "./errors.ts";
 import { show } from "./files.ts";
 import {
   exists, isCommit, isPlainFileName, optionalFiles, readShards, repoCache, type RepoCache, singleWeights, weightsIndex, withLock,
 } from "./hub_cache.ts";
-import { type HubSettings, type HubSubject, listingFetch, request, TransientError } from "./hub_http.ts";
+import { type HubSettings, type HubSubject, kindOf, listingFetch, pageOf, request, TransientError } from "./hub_http.ts";
 import { reasonOf } from "./text.ts";
 
 export interface DownloadProgress {
@@ -27,6 +27,7 @@ export interface DownloadProgress {
 }
 
 export interface HubFile {
+  /** With the folder, where it is a data set's. */
   readonly name: string;
   readonly size: number;
   /** SHA-256 of a file in large-file storage, else the git blob hash (SHA-1); also the blob's name in the cache. */
@@ -36,20 +37,20 @@ export interface HubFile {
 /** The commit that a branch or tag points to. */
 export async function lookUpCommit(settings: HubSettings, subject: HubSubject): Promise<string> {
   const { repo: name, revision } = subject;
-  const info = await listing(subject, () =>
-    modelInfo({ name, revision, hubUrl: settings.endpoint, additionalFields: ["sha"], fetch: listingFetch(settings, subject) }));
+  const query = { name, revision, hubUrl: settings.endpoint, additionalFields: ["sha"] as ["sha"], fetch: listingFetch(settings, subject) };
+  const info = await listing(subject, async () => (subject.dataset === undefined ? modelInfo(query) : datasetInfo(query)));
   if (!isCommit(info.sha)) throw new ModelFileError(`${name}: the hub names ${show(info.sha)} as the commit of "${revision}"`);
   return info.sha;
 }
 
 /**
- * Downloads what is missing of `commit`, or of `only` these files of it, and returns its snapshot folder. Throws ModelFileError,
- * UsageError (disk) or AbortedError.
+ * Downloads what is missing of `commit`, or of `only` these files of it (a data set's by what their names in its folder look like), and
+ * returns its snapshot folder. Throws ModelFileError, UsageError (disk) or AbortedError.
  */
 export async function downloadSnapshot(
-  settings: HubSettings, subject: HubSubject, commit: string, onProgress?: (progress: DownloadProgress) => void, only?: readonly string[],
+  settings: HubSettings, subject: HubSubject, commit: string, onProgress?: (progress: DownloadProgress) => void, only?: readonly string[] | RegExp,
 ): Promise<string> {
-  const cache = repoCache(settings.cacheDir, subject.repo);
+  const cache = repoCache(settings.cacheDir, subject.repo, kindOf(subject));
   const folder = cache.snapshot(commit);
   try {
     await mkdir(folder, { recursive: true });
@@ -93,7 +94,7 @@ async function listing<T>({ repo }: HubSubject, call: () => Promise<T>): Promise
 
 const maxEntries = 10_000;
 
-/** Files at the top of the repository; a path that leaves the repository condemns all of it. */
+/** Files at the top of the repository, or in the folder that is wanted of it; a path that leaves the repository condemns all of it. */
 async function listRepository(settings: HubSettings, subject: HubSubject, commit: string): Promise<HubFile[]> {
   const files: HubFile[] = [];
   const refuse = (reason: string): never => {
@@ -101,13 +102,15 @@ async function listRepository(settings: HubSettings, subject: HubSubject, commit
   };
   await listing(subject, async () => {
     const entries = listFiles({
-      repo: { type: "model", name: subject.repo }, revision: commit, hubUrl: settings.endpoint, fetch: listingFetch(settings, subject),
+      repo: { type: kindOf(subject), name: subject.repo }, revision: commit, hubUrl: settings.endpoint, fetch: listingFetch(settings, subject),
+      ...(subject.dataset !== undefined && { path: subject.dataset.folder }),
     });
+    const inside = subject.dataset === undefined ? "" : `${subject.dataset.folder}/`;
     let count = 0;
     for await (const { type, path, size, oid, lfs } of entries) {
       if (++count > maxEntries) refuse(`has more than ${maxEntries} entries`);
       if (typeof path !== "string" || escapes(path)) refuse(`names the unsafe path ${show(path)}`);
-      if (type !== "file" || !isPlainFileName(path)) continue;
+      if (type !== "file" || !path.startsWith(inside) || !isPlainFileName(path.slice(inside.length))) continue;
       const hash = lfs?.oid ?? oid ?? "";
       if (!Number.isSafeInteger(size) || size < 0) refuse(`gives ${path} the size ${show(size)}`);
       if (!(lfs === undefined ? /^[0-9a-f]{40}$/ : /^[0-9a-f]{64}$/).test(hash)) refuse(`gives ${path} the hash ${show(hash)}`);
@@ -151,7 +154,8 @@ async function wantedFiles(
   return [...small, ...shards.map((name) => byName.get(name)!)];
 }
 
-function theseFiles(repo: string, listed: readonly HubFile[], names: readonly string[]): HubFile[] {
+function theseFiles(repo: string, listed: readonly HubFile[], names: readonly string[] | RegExp): HubFile[] {
+  if (names instanceof RegExp) return listed.filter(({ name }) => names.test(name));
   return names.map((name) => {
     const file = listed.find((entry) => entry.name === name);
     if (file === undefined) throw new ModelFileError(`${repo}: has no ${name}`);
@@ -188,7 +192,7 @@ async function fetchFile(
   const blob = join(cache.blobs, file.hash);
   const isThere = async () => (await stat(blob).catch(() => undefined))?.size === file.size;
   if (!(await isThere())) {
-    const url = `${settings.endpoint}/${subject.repo}/resolve/${commit}/${encodeURIComponent(file.name)}`;
+    const url = `${pageOf(settings, subject)}/resolve/${commit}/${file.name.split("/").map(encodeURIComponent).join("/")}`;
     await withLock(blob, subject.signal, async () => {
       if (!(await isThere())) await fetchBlob(settings, subject, url, file, blob, onBytes);
     });
@@ -196,7 +200,8 @@ async function fetchFile(
   const link = join(cache.snapshot(commit), file.name);
   if (await exists(link)) return;
   await unlink(link).catch(() => {}); // a link to a blob that was deleted
-  await symlink(join("..", "..", "blobs", file.hash), link).catch(async (error: NodeJS.ErrnoException) => {
+  await mkdir(dirname(link), { recursive: true });
+  await symlink(relative(dirname(link), blob), link).catch(async (error: NodeJS.ErrnoException) => {
     if (error.code !== "EEXIST") await copyFile(blob, link); // file systems without links
   });
 }

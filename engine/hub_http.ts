@@ -50,8 +50,16 @@ export async function hubSettings(env: NodeJS.ProcessEnv = process.env): Promise
 export interface HubSubject {
   readonly repo: string;
   readonly revision: string;
+  /** Of a data set: the folder of the repository that is wanted. Absent for a model, whose files stand at the top. */
+  readonly dataset?: { readonly folder: string } | undefined;
   readonly signal?: AbortSignal | undefined;
 }
+
+export const kindOf = ({ dataset }: HubSubject): "model" | "dataset" => (dataset === undefined ? "model" : "dataset");
+
+/** The address of a repository's page, and the start of that of its files. */
+export const pageOf = ({ endpoint }: HubSettings, subject: HubSubject): string =>
+  `${endpoint}/${subject.dataset === undefined ? "" : "datasets/"}${subject.repo}`;
 
 /** An attempt that failed in a way that another one may not. */
 export class TransientError extends Error {
@@ -124,10 +132,10 @@ function networkReason(error: unknown): string {
   return cause?.code ?? cause?.message ?? error.message;
 }
 
-function refusal(settings: HubSettings, { repo, revision }: HubSubject, response: Response): Error {
-  const { status } = response;
+function refusal(settings: HubSettings, subject: HubSubject, response: Response): Error {
+  const { repo, revision } = subject, { status } = response;
   const code = response.headers.get("x-error-code");
-  const page = `${settings.endpoint}/${repo}`;
+  const page = pageOf(settings, subject), kind = subject.dataset === undefined ? "model" : "data set";
   if (status === 429 || status >= 500) {
     const retryAfter = response.headers.get("retry-after");
     const seconds = Number(retryAfter ?? 0);
@@ -136,7 +144,7 @@ function refusal(settings: HubSettings, { repo, revision }: HubSubject, response
     return new TransientError(`HTTP ${status}${named}`, Number.isFinite(wait) ? wait : 0);
   }
   if (status === 401 && settings.token === undefined) {
-    return new ModelFileError(`${repo}: no such model at ${settings.endpoint}, or it is private (HTTP 401): `
+    return new ModelFileError(`${repo}: no such ${kind} at ${settings.endpoint}, or it is private (HTTP 401): `
       + "check the name, or set HF_TOKEN to a token that may read it");
   }
   if (status === 401) {
@@ -146,11 +154,15 @@ function refusal(settings: HubSettings, { repo, revision }: HubSubject, response
     return new ModelFileError(`${repo}: access is restricted (HTTP ${status}): `
       + `accept the licence at ${page} and set HF_TOKEN to a token of that account`);
   }
+  if (status === 404 && code === "EntryNotFound" && subject.dataset !== undefined) {
+    return new ModelFileError(`${repo}: has no folder ${subject.dataset.folder} (HTTP 404); see ${page}/tree/main`);
+  }
   if (status === 404 && (code === "RevisionNotFound" || (code !== "RepoNotFound" && revision !== "main"))) {
     return new ModelFileError(`${repo}: has no revision "${revision}" (HTTP 404); see ${page}/tree/main`);
   }
   if (status === 404) {
-    return new ModelFileError(`${repo}: no such model at ${settings.endpoint} (HTTP 404), and no folder of that name here`);
+    const here = kind === "model" ? ", and no folder of that name here" : "";
+    return new ModelFileError(`${repo}: no such ${kind} at ${settings.endpoint} (HTTP 404)${here}`);
   }
   return new ModelFileError(`${repo}: ${new URL(response.url).origin} answers HTTP ${status}`);
 }

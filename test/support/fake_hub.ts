@@ -1,6 +1,6 @@
 /**
- * A Hugging Face hub on 127.0.0.1, as far as a download needs one: commit and file list of one model, files by commit with Range, large
- * files behind a redirect to a second server (another origin, as the real hub does). Faults are switched on by the tests.
+ * A Hugging Face hub on 127.0.0.1, as far as a download needs one: commit and file list of one model or data set, files by commit with
+ * Range, large files behind a redirect to a second server (another origin, as the real hub does). Faults are switched on by the tests.
  */
 
 import { createHash } from "node:crypto";
@@ -51,13 +51,13 @@ export interface FakeHub {
 const sha1 = (data: Buffer) => createHash("sha1").update(`blob ${data.length}\0`).update(data).digest("hex");
 const sha256 = (data: Buffer) => createHash("sha256").update(data).digest("hex");
 
-/** Serves `files` as the model someone/small; names that end in .safetensors or .bin are in large-file storage. */
-export async function startFakeHub(files: Readonly<Record<string, Buffer>>): Promise<FakeHub> {
-  const repo = "someone/small";
+/** Serves `files` as the model someone/small, or as a data set; names that end in .safetensors, .bin or .parquet are in large-file storage. */
+export async function startFakeHub(files: Readonly<Record<string, Buffer>>, dataset?: string): Promise<FakeHub> {
+  const repo = dataset ?? "someone/small", isDataset = dataset !== undefined;
   const commit = "a".repeat(40);
   const faults: Faults = {};
   const requests: FakeRequest[] = [];
-  const isLarge = (name: string) => /\.(safetensors|bin)$/.test(name);
+  const isLarge = (name: string) => /\.(safetensors|bin|parquet)$/.test(name);
   let storeUrl = "";
 
   const log = (server: "hub" | "store", request: IncomingMessage) => requests.push({
@@ -73,9 +73,10 @@ export async function startFakeHub(files: Readonly<Record<string, Buffer>>): Pro
     const { status } = faults;
     if (status !== undefined && status.times-- > 0) return response.writeHead(status.code, status.headers).end();
     if (faults.token !== undefined && request.headers.authorization !== `Bearer ${faults.token}`) return response.writeHead(401).end();
-    const api = url.pathname.match(/^\/api\/models\/([^/]+\/[^/]+)\/(revision|tree)\/(.+)$/);
-    const resolved = url.pathname.match(/^\/([^/]+\/[^/]+)\/resolve\/([^/]+)\/(.+)$/);
-    if ((api?.[1] ?? resolved?.[1]) !== repo) return response.writeHead(404, { "x-error-code": "RepoNotFound" }).end();
+    const kind = url.pathname.startsWith("/api/") ? /^\/api\/datasets\// : /^\/datasets\//;
+    const api = url.pathname.match(/^\/api\/(?:models|datasets)\/([^/]+\/[^/]+)\/(revision|tree)\/([^/]+)(?:\/(.+))?$/);
+    const resolved = url.pathname.match(/^(?:\/datasets)?\/([^/]+\/[^/]+)\/resolve\/([^/]+)\/(.+)$/);
+    if ((api?.[1] ?? resolved?.[1]) !== repo || kind.test(url.pathname) !== isDataset) return response.writeHead(404, { "x-error-code": "RepoNotFound" }).end();
     const revision = decodeURIComponent(api?.[3] ?? resolved?.[2] ?? "");
     if (revision !== commit && revision !== "main") return response.writeHead(404, { "x-error-code": "RevisionNotFound" }).end();
     if (api?.[2] === "revision") {
@@ -84,9 +85,13 @@ export async function startFakeHub(files: Readonly<Record<string, Buffer>>): Pro
     if (api?.[2] === "tree") {
       if (faults.html) return response.writeHead(200, { "content-type": "text/html" }).end("<html>log in</html>");
       if (faults.nextPage) response.setHeader("link", `<${storeUrl}/next-page>; rel="next"`);
+      const folder = api[4] === undefined ? "" : `${decodeURIComponent(api[4])}/`;
+      if (folder !== "" && !Object.keys(files).some((path) => path.startsWith(folder))) {
+        return response.writeHead(404, { "x-error-code": "EntryNotFound" }).end();
+      }
       return json(response, [
         { type: "directory", path: "onnx", size: 0, oid: "0".repeat(40) },
-        ...Object.entries(files).map(([path, data]) => ({
+        ...Object.entries(files).filter(([path]) => path.startsWith(folder)).map(([path, data]) => ({
           type: "file", path, size: data.length, oid: sha1(data),
           ...(isLarge(path) ? { lfs: { oid: sha256(data), size: data.length, pointerSize: 130 } } : undefined),
         })),

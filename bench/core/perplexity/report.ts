@@ -72,18 +72,18 @@ export function perplexityJson({ config, perplexity, divergence, ...rest }: Perp
   }, null, 1);
 }
 
-function significant(value: number): string {
+export function significant(value: number): string {
   return Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3) ? value.toExponential(3) : value.toFixed(Math.abs(value) >= 100 ? 2 : 4);
 }
 
 /** With the digits that the error leaves standing, two of its own. */
-function withError({ value, error }: Figure): string {
+export function withError({ value, error }: Figure): string {
   if (error === null || error === 0 || Math.abs(value) < 1e-3) return error === null ? significant(value) : `${significant(value)} ± ${significant(error)}`;
   const digits = Math.min(Math.max(4, 1 - Math.floor(Math.log10(error))), 9);
   return `${value.toFixed(digits)} ± ${error.toFixed(digits)}`;
 }
 
-function figure({ mean, error }: Mean): string {
+export function figure({ mean, error }: Mean): string {
   return withError({ value: mean, error });
 }
 
@@ -91,6 +91,6 @@ function overWindows(error: number | null): string {
   return error === null ? "" : ` (± ${significant(error)} over windows)`;
 }
 
-function percent(share: number): string {
+export function percent(share: number): string {
   return `${(100 * share).toFixed(2)} %`;
 }

@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { UsageError } from "../../engine/errors.ts";
 import { nearest } from "../../engine/nearest.ts";
 import { problemsOf } from "./problems.ts";
-import { DEFAULTS, show, TECHNIQUES, withoutEffect, type ExperimentConfig, type Key, type Problem, type Technique } from "./schema.ts";
+import { DEFAULTS, show, TECHNIQUE_NAMES, TECHNIQUES, withoutEffect, type ExperimentConfig, type Key, type Problem, type Technique } from "./schema.ts";
 import { readYamlFile, type YamlFile } from "./yaml_file.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -17,9 +17,12 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 /** Techniques by every name they go by. */
 const NAMES: Readonly<Record<string, Technique>> = {
   pagedattention: "PagedAttention", paged_attention: "PagedAttention", 量化: "量化", quantization: "量化", precision: "precision",
+  knormpress: "KnormPress", kvpress: "KVPress",
 };
 const techniqueOf = (name: unknown): Technique | undefined => (typeof name === "string" && Object.hasOwn(NAMES, name.toLowerCase()) ? NAMES[name.toLowerCase()] : undefined);
 const LEVELS = ["small", "medium", "large"];
+/** The presets that stand for a technique's levels where these have names of their own. */
+const PRESETS: Readonly<Partial<Record<Technique, readonly string[]>>> = { KnormPress: ["quick", "standard", "full"] };
 
 /** What is reserved and wasted comes out the same every time, and a run over every distribution takes long: more iterations are asked for. */
 const MEMORY_ITERATIONS = 1;
@@ -130,13 +133,14 @@ function inWords(problems: readonly Problem[], file: YamlFile, flags: Readonly<R
 function defaultFile(technique: string, level: string): string {
   const name = techniqueOf(technique);
   if (name === undefined) {
-    const [close] = nearest(technique, ["PagedAttention", "quantization", "precision"]);
-    throw new UsageError(`--technique: expected PagedAttention, 量化 (or quantization) or precision, got "${technique}"${close === undefined ? "" : `; did you mean ${close}?`}`);
+    const [close] = nearest(technique, ["PagedAttention", "quantization", "precision", "KnormPress", "KVPress"]);
+    throw new UsageError(`--technique: expected ${TECHNIQUE_NAMES}, got "${technique}"${close === undefined ? "" : `; did you mean ${close}?`}`);
   }
   if (!LEVELS.includes(level)) {
     const [close] = nearest(level, LEVELS);
     throw new UsageError(`--batch-level: expected small, medium or large, got "${level}"${close === undefined ? "" : `; did you mean ${close}?`}`);
   }
-  const file = join("configs", name, `${name.toLowerCase()}_${level}_default.yaml`);
+  const preset = PRESETS[name]?.[LEVELS.indexOf(level)] ?? `${level}_default`;
+  const file = join("configs", name, `${name.toLowerCase()}_${preset}.yaml`);
   return existsSync(file) ? file : join(ROOT, file);
 }

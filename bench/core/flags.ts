@@ -2,10 +2,22 @@
 
 import { Command, InvalidArgumentError } from "commander";
 import type { ConfigRequest } from "./config.ts";
-import { KEYS, type Key } from "./schema.ts";
+import { KEYS, TECHNIQUE_NAMES, type Key } from "./schema.ts";
 
 /** A number where the text is a decimal one; the schema says what was expected where it is not. */
 const numeric = (text: string): unknown => (/^[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?$/i.test(text) ? Number(text) : text);
+/** A list in one argument: parts between commas that stand in no parentheses. */
+function parts(text: string): string[] {
+  const found = [""];
+  let depth = 0;
+  for (const letter of text) {
+    depth += letter === "(" ? 1 : letter === ")" ? -1 : 0;
+    if (letter === "," && depth === 0) found.push("");
+    else found[found.length - 1] += letter;
+  }
+  return text.trim() === "" ? [] : found.map((part) => part.trim());
+}
+const numbers = (text: string): unknown => parts(text).map(numeric);
 const once = (text: string, earlier: string | undefined): string => {
   if (earlier !== undefined) throw new InvalidArgumentError("It was given twice.");
   return text;
@@ -15,7 +27,7 @@ export function program(): Command {
   return new Command("node bench/run.ts")
     .description("Run an experiment and write its reports under results/.")
     .option("--config <file>", "a YAML file, such as config/PagedAttention/pagedattention_small_default.yaml", once)
-    .option("--technique <name>", "PagedAttention, 量化 (or quantization) or precision; with --batch-level it names a default config")
+    .option("--technique <name>", `${TECHNIQUE_NAMES}; with --batch-level it names a default config`)
     .option("--batch-level <level>", "small, medium or large (default: medium)")
     .option("--experiment-name <name>", "goes into the names of the reports")
     .option("--method <arms>", "basic, optimized or both (compared); of PagedAttention contiguous-max, paged, or these and contiguous-exact")
@@ -32,6 +44,16 @@ export function program(): Command {
     .option("--benchmark-memory", "what fits a fixed KV budget, over several distributions of lengths, and what the freed memory buys")
     .option("--distributions <name...>", "of --benchmark-memory: sharegpt, alpaca, uniform, constant (default: all)")
     .option("--shared-prefix <tokens>", "what a prefix cache gains when all prompts begin with the same text of this length", numeric)
+    .option("--keep-ratios <list>", "of KnormPress: shares of the entries to keep, such as \"1.0,0.9,0.8,0.7\"", numbers)
+    .option("--prune-after <tokens>", "of KnormPress: entries from which on a layer is pruned, after every token (default: 512)", numeric)
+    .option("--skip-layers <list>", "of KnormPress: layers that are left alone, such as \"0\" (the default), \"0,1,2\" or \"\"", numbers)
+    .option("--num-wikitext-samples <count>", "of KnormPress: samples in the manner of WikiText (default: 3)", numeric)
+    .option("--num-pg19-samples <count>", "of KnormPress: samples in the manner of PG-19 (default: 2)", numeric)
+    .option("--dataset <source>", "of KnormPress: bundled texts (default), or WikiText-2 and PG-19 from the hub")
+    .option("--prompt-tokens <count>", "of KnormPress and KVPress: tokens of every prompt (default: 640)", numeric)
+    .option("--presses <list>", "of KVPress: presses by name, such as \"snapkv,adakv(snapkv)\"; random is always among them", parts)
+    .option("--ratios <list>", "of KVPress: shares of the entries to evict, such as \"0.5,0.75\"", numbers)
+    .option("--continuation <tokens>", "of KVPress: tokens that are scored behind a compressed prompt (default: 128)", numeric)
     .option("--model <model>", "a folder, a bundled name, a hub id, or random:NAME")
     .option("--max-tokens <count>", "new tokens per request", numeric)
     .option("--temperature <number>", "0 is greedy", numeric)

@@ -6,11 +6,12 @@
 import { z } from "zod";
 import { UsageError } from "../../engine/errors.ts";
 import { parseQuantizationConfig } from "../../models/quantization_config.ts";
+import { ofPresses } from "./press/problems.ts";
 import { DEFAULTS, FIELDS, KEYS, show, type ExperimentConfig, type Key, type Problem } from "./schema.ts";
 
 /** Keys of techniques that have no experiment here. */
 const WITHOUT_EFFECT: Readonly<Record<string, string>> = {
-  press: "has no effect: no press runs here; take it out", draft: "has no effect: nothing is speculated here; take it out",
+  press: "has no effect: techniques KnormPress and KVPress run presses, by the keys keep_ratios or presses and ratios; take it out", draft: "has no effect: nothing is speculated here; take it out",
 };
 
 /**
@@ -80,7 +81,8 @@ function contradictions(c: Partial<ExperimentConfig>, isGiven: (key: Key) => boo
   if (c.shared_prefix !== undefined && c.max_tokens !== undefined && more(c.shared_prefix + c.max_tokens + 1, c.max_model_len)) {
     add("shared_prefix", `${c.shared_prefix} and max_tokens (${c.max_tokens}) leave no room for a prompt in max_model_len (${c.max_model_len})`);
   }
-  return c.technique === undefined || c.technique === "PagedAttention" ? problems : [...problems, ...ofWeights(c, isGiven)];
+  if (c.technique === undefined || c.technique === "PagedAttention") return problems;
+  return [...problems, ...(c.technique === "KnormPress" || c.technique === "KVPress" ? ofPresses(c, isGiven) : ofWeights(c, isGiven))];
 }
 
 /** Of the experiments that compare number formats of the weights. */

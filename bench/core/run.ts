@@ -19,11 +19,17 @@ import { drawChart } from "./report/chart.ts";
 import { armJson, comparisonJson, memoryJson, memoryStatusOf, statusOf, wordsOf, type Run, type RunInfo, type Status } from "./report/json.ts";
 import { armMarkdown, comparisonMarkdown } from "./report/markdown.ts";
 import { memoryMarkdown } from "./report/memory.ts";
+import { knormMarkdown } from "./report/press.ts";
+import { capacityMarkdown } from "./report/press_capacity.ts";
+import { pressJson, pressStatusOf, type PressRun } from "./report/press_json.ts";
+import { drawPress } from "./report/press_pictures.ts";
+import { pressSummary } from "./report/press_terminal.ts";
 import { memorySummary, terminalSummary } from "./report/terminal.ts";
 import { weightsArmMarkdown, weightsMarkdown, type ChartNote } from "./report/weights.ts";
 import { weightsArmJson, weightsJson, weightsStatusOf, type WeightsRun } from "./report/weights_json.ts";
 import { chartInput } from "./report/weights_chart.ts";
 import { weightsSummary } from "./report/weights_terminal.ts";
+import { runPresses } from "./press/experiment.ts";
 import { runWeights } from "./weights/experiment.ts";
 
 const EXIT_FAILED_CELLS = 5;
@@ -120,6 +126,20 @@ const numberFormats: Experiment = async (info, load, hooks) => {
   return { ...told, files: [...sides, ...together] };
 };
 
+/** KV compression: one report for all arms, and their pictures. */
+const presses: Experiment = async (info, load, hooks) => {
+  const press = await runPresses(info.config, load, hooks);
+  if (!press.arms.some(({ iterations }) => iterations.length > 0)) return null;
+  const run: PressRun = { ...info, press, prompts: press.prompts, machine: machine() };
+  const { files } = wordsOf(run).press, { technique, batch_level, experiment_name, save_results } = info.config, isKnorm = technique === "KnormPress";
+  const name = (isKnorm ? files.knorm : files.capacity)(batch_level, experiment_name);
+  const { note, files: pictures } = save_results ? await drawPress(run) : { note: null, files: [] };
+  return {
+    status: pressStatusOf(run), summary: pressSummary(run), json: () => pressJson(run),
+    files: [[`${name}.md`, (isKnorm ? knormMarkdown : capacityMarkdown)(run, note, `${name}.json`)], [`${name}.json`, pressJson(run)], ...pictures],
+  };
+};
+
 const CHART = "precision_benchmark_2rows";
 
 /** A chart that cannot be drawn is a note in the report: what was measured is not lost for a picture. */
@@ -142,7 +162,7 @@ async function execute({ config, file, origins }: LoadedConfig, load: Load, asJs
     const loadShown: Load = (model, options) => load(model, {
       ...options, onProgress: ({ stage, label, loaded: done, total }) => { bar.onStep(`${stage}: ${withoutControls(label)}`, done, total); },
     });
-    const experiment = config.technique !== "PagedAttention" ? numberFormats
+    const experiment = config.technique === "KnormPress" || config.technique === "KVPress" ? presses : config.technique !== "PagedAttention" ? numberFormats
       : config.benchmark_memory ? memoryBenchmark : config.shared_prefix !== undefined ? sharedPrefix : layouts;
     const finished = await interruptible((signal) => experiment({ config, configFile: file, origins, prompts, started }, loadShown, { signal, onStep: bar.onStep }));
     bar.stop();

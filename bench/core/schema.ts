@@ -9,8 +9,10 @@ import { isFloat, WEIGHT_FORMATS, type FloatFormat, type WeightFormat } from "..
 import { KV_ENTRY_FORMATS } from "../../kernels/kv_formats.ts";
 import { DISTRIBUTIONS } from "./lengths.ts";
 
-export const TECHNIQUES = ["PagedAttention", "量化", "precision"] as const;
+export const TECHNIQUES = ["PagedAttention", "量化", "precision", "KnormPress", "KVPress"] as const;
 export type Technique = (typeof TECHNIQUES)[number];
+/** Every name a technique goes by, in words. */
+export const TECHNIQUE_NAMES = "PagedAttention, 量化 (or quantization), precision, KnormPress or KVPress";
 
 /** How perplexity is counted: which tokens are scored with how much before them. */
 export const PROTOCOLS = ["hf-strided", "llama.cpp", "lm-eval-rolling", "decode"] as const;
@@ -19,6 +21,7 @@ export const PROTOCOLS = ["hf-strided", "llama.cpp", "lm-eval-rolling", "decode"
 const QUANTIZED = WEIGHT_FORMATS.filter((format) => !isFloat(format)) as unknown as readonly Exclude<WeightFormat, FloatFormat>[];
 
 const positive = (max: number) => z.int().min(1).max(max);
+const isEachOnce = (values: readonly unknown[]): boolean => new Set(values).size === values.length;
 
 /**
  * Ranges in words stand beside the checks; they are what an error message says. A name of 50 letters of 4 bytes each still fits, with what
@@ -26,7 +29,7 @@ const positive = (max: number) => z.int().min(1).max(max);
  */
 export const FIELDS = {
   experiment_name: [z.string().regex(/^[\p{L}\p{N}][\p{L}\p{N}._-]{0,49}$/u), "a name of letters, digits, '.', '_' and '-', at most 50 long, that begins with a letter or digit"],
-  technique: [z.enum(TECHNIQUES), "PagedAttention, 量化 (or quantization) or precision"],
+  technique: [z.enum(TECHNIQUES), TECHNIQUE_NAMES],
   batch_level: [z.enum(["small", "medium", "large"]), "small, medium or large"],
   method: [z.enum(["basic", "optimized", "both"]), "basic, optimized or both"],
   model: [z.string().min(1).max(500), "a folder, a bundled model (tiny-neox, tiny-qwen2), a hub id owner/name, or random:NAME"],
@@ -59,6 +62,16 @@ export const FIELDS = {
   benchmark_memory: [z.boolean(), "true or false"],
   distributions: [z.array(z.enum(DISTRIBUTIONS)).min(1).refine((names) => new Set(names).size === names.length).optional(), `a list of some of ${DISTRIBUTIONS.join(", ")}, each once`],
   shared_prefix: [z.int().min(1).max(2 ** 20).optional(), "a whole number of tokens from 1"],
+  keep_ratios: [z.array(z.number().gt(0).max(1)).min(1).max(32).refine(isEachOnce).readonly(), "a list of shares to keep, each above 0 to 1 and named once, such as [1.0, 0.9]"],
+  prune_after: [positive(2 ** 20), "a whole number of tokens from 1"],
+  skip_layers: [z.array(z.int().min(0).max(4095)).max(4096).refine(isEachOnce).readonly(), "a list of layers, counted from 0, each once, such as [0] or []"],
+  num_wikitext_samples: [z.int().min(0).max(1000), "a whole number from 0 to 1000"],
+  num_pg19_samples: [z.int().min(0).max(1000), "a whole number from 0 to 1000"],
+  dataset: [z.enum(["bundled", "hub"]), "bundled (texts that come along, offline) or hub (WikiText-2 and PG-19, downloaded once)"],
+  prompt_tokens: [positive(2 ** 20), "a whole number of tokens from 1"],
+  presses: [z.array(z.string().min(1).max(200)).min(1).max(64).refine(isEachOnce).readonly(), "a list of presses, each once, such as [snapkv, adakv(snapkv)]"],
+  ratios: [z.array(z.number().min(0).lt(1)).min(1).max(32).refine(isEachOnce).readonly(), "a list of shares to evict, each from 0 to below 1 and named once, such as [0.5]"],
+  continuation: [positive(2 ** 20), "a whole number of tokens from 1"],
   prompts: [z.array(z.string().min(1)).min(1).max(10_000).optional(), "a list of texts"],
   prompts_file: [z.string().min(1).optional(), "a file with one prompt per line"],
   output_dir: [z.string().min(1).refine((path) => !path.split(/[\\/]/).includes("..")), "a folder, written without '..'"],
@@ -74,14 +87,19 @@ export const DEFAULTS = {
   technique: "PagedAttention", batch_level: "medium", method: "both", model: "tiny-neox", max_tokens: 100, temperature: 0.8, top_p: 0.95,
   seed: 0, batch_size: 4, num_prompts: 10, warmup_iterations: 1, test_iterations: 5, ignore_eos: true, weights: "auto", kv: "f16", block_size: 16,
   formats: ["f32", "f16", "bf16"] as readonly WeightFormat[], loading: "auto", perplexity_text: "persuasion", perplexity_protocol: "hf-strided", perplexity_context: 512,
-  perplexity_windows: 16, benchmark_memory: false, lang: "en", output_dir: "results", save_results: true,
+  perplexity_windows: 16, benchmark_memory: false, keep_ratios: [1, 0.9, 0.8, 0.7] as readonly number[], prune_after: 512, skip_layers: [0] as readonly number[],
+  num_wikitext_samples: 3, num_pg19_samples: 2, dataset: "bundled", prompt_tokens: 640, presses: ["snapkv", "streaming_llm", "knorm"] as readonly string[],
+  ratios: [0.5] as readonly number[], continuation: 128, lang: "en", output_dir: "results", save_results: true,
 } as const satisfies Partial<ExperimentConfig>;
 
+const FORMATS: readonly Technique[] = ["量化", "precision"], PROMPTED: readonly Technique[] = ["PagedAttention", ...FORMATS];
 /** Keys that only some techniques look at, and what the others do instead. */
 const ONLY: Readonly<Partial<Record<Key, readonly Technique[]>>> = {
-  method: ["PagedAttention", "量化"], weights: ["PagedAttention", "量化"], quantization_config: ["量化"], quantize_to: ["量化"], formats: ["precision"], loading: ["量化", "precision"],
-  perplexity_text: ["量化", "precision"], perplexity_protocol: ["量化", "precision"], perplexity_context: ["量化", "precision"],
-  perplexity_stride: ["量化", "precision"], perplexity_windows: ["量化", "precision"],
+  method: ["PagedAttention", "量化"], weights: ["PagedAttention", "量化", "KnormPress", "KVPress"], quantization_config: ["量化"], quantize_to: ["量化"], formats: ["precision"], loading: FORMATS,
+  perplexity_text: [...FORMATS, "KVPress"], perplexity_protocol: FORMATS, perplexity_context: FORMATS, perplexity_stride: FORMATS, perplexity_windows: [...FORMATS, "KVPress"],
+  prompts: PROMPTED, prompts_file: PROMPTED, batch_size: PROMPTED, num_prompts: [...PROMPTED, "KVPress"],
+  keep_ratios: ["KnormPress"], prune_after: ["KnormPress"], skip_layers: ["KnormPress"], num_wikitext_samples: ["KnormPress"], num_pg19_samples: ["KnormPress"],
+  dataset: ["KnormPress"], prompt_tokens: ["KnormPress", "KVPress"], presses: ["KVPress"], ratios: ["KVPress"], continuation: ["KVPress"],
   benchmark_memory: ["PagedAttention"], distributions: ["PagedAttention"], shared_prefix: ["PagedAttention"],
 };
 
@@ -93,7 +111,8 @@ export function keysOf(technique: Technique): readonly Key[] {
 /** Why a key that was given does nothing in this technique. */
 const INSTEAD: Readonly<Record<Technique, string>> = {
   PagedAttention: "which compares cache layouts of one unquantized model", 量化: "which compares a model with its quantized self",
-  precision: "which loads the same model in each of its formats",
+  precision: "which loads the same model in each of its formats", KnormPress: "which runs samples of one length, one at a time, at every keep ratio",
+  KVPress: "which admits as many sequences as memory holds, under every press and ratio",
 };
 
 /** A problem for every one of `given` that the technique does not look at. */

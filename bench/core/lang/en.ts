@@ -5,6 +5,7 @@
 
 import type { ArmName, LayoutArm } from "../arms.ts";
 import type { Distribution } from "../lengths.ts";
+import { pressEn } from "./press_en.ts";
 import { weightsEn } from "./weights_en.ts";
 
 const metrics = {
@@ -154,6 +155,7 @@ export const en = {
     raw: "Every request of every iteration stands in the JSON report.",
   },
   weights: weightsEn,
+  press: pressEn,
 };
 
 /** What a language must say. */

@@ -1,6 +1,7 @@
 /** 报告的全部文字，中文。与 lang/en.ts 的键一一对应；数字以排好的格式传入。 */
 
 import type { Words } from "./en.ts";
+import { pressZh } from "./press_zh.ts";
 import { weightsZh } from "./weights_zh.ts";
 
 export const zh: Words = {
@@ -132,4 +133,5 @@ export const zh: Words = {
     raw: "每一轮每个请求的数据见 JSON 报告。",
   },
   weights: weightsZh,
+  press: pressZh,
 };

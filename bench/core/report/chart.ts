@@ -217,8 +217,12 @@ function placed(points: readonly Point[], frontier: readonly Point[]): { point: 
 }
 
 /** Throws when a package that draws is missing, or when it cannot draw. */
-export async function drawChart(input: ChartInput): Promise<Chart> {
-  const spec = chartSpec(input);
+export function drawChart(input: ChartInput): Promise<Chart> {
+  return drawSpec(chartSpec(input));
+}
+
+/** A picture of any Vega-Lite specification with its data, in the font that comes along. Throws as drawChart does. */
+export async function drawSpec(spec: Json): Promise<Chart> {
   const [{ View, parse, Warn, logger }, { compile }, { Resvg }] = await Promise.all([import("vega"), import("vega-lite"), import("@resvg/resvg-js")]);
   const view = new View(parse(compile(spec as unknown as Parameters<typeof compile>[0], { logger: logger(Warn) }).spec), { renderer: "none", logger: logger(Warn) });
   const svg = await view.toSVG();

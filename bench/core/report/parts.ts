@@ -111,7 +111,7 @@ export function environment(info: RunInfo, outcome: Outcome): string {
   ], "text");
 }
 
-export function rawSamples({ iterations }: ArmResult, { raw }: Words): string {
+export function rawSamples({ iterations }: Pick<ArmResult, "iterations">, { raw }: Words): string {
   return table([raw.iteration, raw.wall, raw.ttft, raw.latency, raw.preemptions], iterations.map(({ wallMs, requests, preemptions }, i) => [
     String(i + 1), number(wallMs), requests.map(({ ttft }) => number(ttft)).join(" "), requests.map(({ latency }) => number(latency)).join(" "), String(preemptions),
   ]));

@@ -8,9 +8,9 @@ import { BATCH_WRITE, batchConsts, type Batch } from "./batch.ts";
 
 const file = (name: string): WgslFile => wgsl(new URL(name, import.meta.url));
 const SAMPLE = file("./sample.wgsl");
-const REDUCE = file("./reduce.wgsl");
 const PLAIN = file("./logit_plain.wgsl");
 const ADJUSTED = file("./logit_adjusted.wgsl");
+const CHOICE = [file("./reduce.wgsl"), file("./limits.wgsl"), file("./gumbel.wgsl")];
 
 /** What the sampler writes for a row with a NaN or infinite logit, or one in which every token is forbidden. */
 export const NO_TOKEN = 0xffff_ffff;
@@ -91,6 +91,11 @@ function inside(vocab: number, id: number): number {
  */
 export interface Adjust { readonly counts: Tensor; readonly bias: Tensor }
 
+/** What kernels that choose tokens are made of, with penalties and biases or without. They define `raw_logit` and `also_counted`. */
+export function choiceSlots(adjust: Adjust | undefined): readonly WgslFile[] {
+  return [...CHOICE, adjust === undefined ? PLAIN : ADJUSTED];
+}
+
 export interface SampleOperands {
   /** f32 [S, V]; left as they are. */
   readonly logits: Tensor;
@@ -118,7 +123,7 @@ export function sample(recorder: Recorder, operands: SampleOperands, { feedback 
   });
   const { subgroupSize, family } = recorder.gpu;
   recorder.run({
-    source: SAMPLE, slots: [REDUCE, adjust === undefined ? PLAIN : ADJUSTED, ...BATCH_WRITE],
+    source: SAMPLE, slots: [...choiceSlots(adjust), ...BATCH_WRITE],
     consts: {
       VOCAB: V!, RING: ring!, FEEDBACK: feedback, SUBGROUP: subgroupSize, WORKGROUP: family === "software" ? subgroupSize : 256, ...batchConsts(batch),
     },

@@ -5,9 +5,12 @@
 
 import { IN_PROMPT, NO_TOKEN, type SamplingParams } from "../sample.ts";
 
-/** pcg4d (Jarzynski and Olano 2020) of (seed, position, token), one word. */
-export function hash(seed: number, position: number, token: number): number {
-  const start = [seed, position, token, 0x9e3779b9].map((word) => (Math.imul(word, 1664525) + 1013904223) >>> 0);
+/** What the sampler draws a token with; kernels that draw more for one position have purposes of their own. */
+export const DRAW = 0x9e3779b9;
+
+/** pcg4d (Jarzynski and Olano 2020) of (seed, position, token, purpose), one word. */
+export function hash(seed: number, position: number, token: number, purpose = DRAW): number {
+  const start = [seed, position, token, purpose].map((word) => (Math.imul(word, 1664525) + 1013904223) >>> 0);
   let [x, y, z, w] = start as [number, number, number, number];
   const mix = (): void => {
     x = (x + Math.imul(y, w)) >>> 0;

@@ -1,8 +1,11 @@
-/** The public surface of dawnlm, nothing else; and what presses are called by, which only this floor may tell the models. */
+/** The public surface of dawnlm, nothing else; and what presses and drafts are called by, which only this floor may tell the models. */
 
+import { nameDrafts } from "./models/draft.ts";
 import { namePresses } from "./models/press.ts";
 import { pressOf, type PressSpec } from "./techniques/press/spec.ts";
+import { DRAFTS } from "./techniques/speculation/spec.ts";
 
+nameDrafts(DRAFTS);
 namePresses((named) => pressOf(named as unknown as PressSpec));
 
 export { LLM, type CacheStats, type Environment, type ModelSource } from "./models/llm.ts";
@@ -10,6 +13,8 @@ export type {
   DivergenceResult, FinishReason, GenerateOptions, GenerateResult, GenerateStats, KvChoice, KvFormat, KvLayout, KvNumbers, LoadOptions, LoadProgress, MemoryBytes, MemoryReport,
   PerplexityOptions, PerplexityProtocol, PerplexityResult, PressReport, TextPerplexity, Timings, TokenLogprobs, WeightFormat,
 } from "./models/options.ts";
+export type { DraftLength, DraftOptions, SpeculationCosts, SpeculationStats, TextDraft } from "./models/draft.ts";
+export type { DraftInfo } from "./models/draft_model.ts";
 export type { NamedPress, PositionPolicy, Press, PressChoice, PressNeeds, PressOperands, PressStage } from "./models/press.ts";
 export type { PressSpec } from "./techniques/press/spec.ts";
 export type { Outliers } from "./models/runner.ts";

@@ -4,6 +4,7 @@
  */
 
 import { InvalidArgumentError, Option, type Command } from "commander";
+import { UsageError } from "../engine/errors.ts";
 import type { LLM } from "../index.ts";
 import { WEIGHT_FORMATS } from "../kernels/formats.ts";
 import { KV_FORMATS } from "../kernels/kv_formats.ts";
@@ -30,6 +31,10 @@ export interface ModelFlags {
   readonly seed?: number;
   readonly stop: readonly string[];
   readonly ignoreEos?: boolean;
+  readonly press?: string;
+  readonly ratio?: number;
+  readonly draft?: string;
+  readonly draftK?: number | "adaptive";
 }
 
 export function addModelOptions(command: Command): Command {
@@ -51,6 +56,10 @@ export function addModelOptions(command: Command): Command {
     .addOption(new Option("--weights <format>", "number format of the weights (default: as stored)")
       .choices(["auto", ...WEIGHT_FORMATS]))
     .option("--kv <format>", "number format of the KV cache: f32, f16, bf16, int8, int4, kivi4; int4:16 in groups of 16; k=int8,v=int4 (default: f16)", parseKv)
+    .option("--press <press>", "evict from the KV cache behind the prompt: snapkv, knorm, adakv(snapkv), … (default: keep all)")
+    .option("--ratio <share>", "share of the entries that --press evicts, from 0 to below 1 (default: 0.5)", parseNumber)
+    .option("--draft <draft>", "draft tokens for the model to verify: a smaller model of the same tokenizer, prompt-lookup, or self:nf4")
+    .option("--draft-k <count>", "tokens drafted in a round, 1 to 16, or adaptive (default: 5)", (text) => (text === "adaptive" ? text : parseNumber(text)))
     .option("--kv-memory <bytes>", "memory for keys and values: 512MiB, 1GB, or bytes", parseBytes)
     .option("--max-model-len <tokens>", "longest prompt and continuation together", parseNumber)
     .option("--adapter <name>", "auto, software, an index of `dawnlm doctor`, or part of an adapter's name (default: auto)");
@@ -102,7 +111,7 @@ export async function checkedOptions(flags: ModelFlags & { readonly logprobs?: n
   const { checkLoadOptions, completeGenerateOptions } = await import("../models/generate_options.ts");
   const { weights, kv, kvMemory, maxModelLen, adapter, revision, temperature, topP, topK, minP, seed, stop, ignoreEos } = flags;
   const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = flags;
-  const load = { weights, kv, kvMemory, maxModelLen, adapter, revision, ...more } as LoadOptions;
+  const load = { weights, kv, kvMemory, maxModelLen, adapter, revision, ...await techniquesOf(flags), ...more } as LoadOptions;
   const generate = {
     maxNewTokens: flags.maxTokens, temperature, topP, topK, minP, repetitionPenalty, presencePenalty, frequencyPenalty, logitBias, seed, stop, ignoreEos,
     logprobs: flags.logprobs,
@@ -110,6 +119,17 @@ export async function checkedOptions(flags: ModelFlags & { readonly logprobs?: n
   checkLoadOptions(load);
   completeGenerateOptions(generate);
   return { load, generate };
+}
+
+/** The press and the draft that the flags name. Throws UsageError. */
+async function techniquesOf({ press, ratio, draft, draftK }: ModelFlags): Promise<Pick<LoadOptions, "press" | "draft">> {
+  if (ratio !== undefined && press === undefined) throw new UsageError("--ratio has no effect without --press");
+  if (draftK !== undefined && draft === undefined) throw new UsageError("--draft-k has no effect without --draft");
+  const { parsePress } = await import("../techniques/press/spec.ts"), { draftOptionsOf } = await import("../techniques/speculation/spec.ts");
+  return {
+    ...(press !== undefined && { press: parsePress(press, ratio ?? 0.5) }),
+    ...(draft !== undefined && { draft: draftOptionsOf({ model: draft, ...(draftK !== undefined && { k: draftK }) }) }),
+  };
 }
 
 /** Load the model with a progress bar. */

@@ -9,6 +9,7 @@ export type TraceEvent =
   | { readonly type: "admitted"; readonly sequence: number; readonly promptTokens: number }
   | { readonly type: "preempted"; readonly count: number; readonly total: number }
   | { readonly type: "finished"; readonly sequence: number; readonly reason: string; readonly tokens: number }
+  | { readonly type: "speculated"; readonly sequence: number; readonly drafted: number; readonly accepted: number }
   /** A press has acted: `kept` and `evicted` entries of single KV heads of single layers. */
   | {
     readonly type: "pressed"; readonly slot: number; readonly press: string; readonly seen: number; readonly kept: number; readonly evicted: number;

@@ -98,10 +98,10 @@ export abstract class CacheTables {
     return this.lengths.subarray(...this.tables(slot)).reduce((sum, length) => sum + length, 0);
   }
 
-  /** The lowest closed slot, opened and empty, for a sequence of at most `longest` tokens; null when all are open. */
-  open(longest: number): number | null {
-    const slot = this.#positions.indexOf(null);
-    if (slot < 0) return null;
+  /** The lowest closed slot, or `wanted`, opened and empty, for a sequence of at most `longest` tokens; null when it, or all, are open. */
+  open(longest: number, wanted?: number): number | null {
+    const slot = wanted ?? this.#positions.indexOf(null);
+    if (slot < 0 || this.#positions[slot] !== null) return null;
     this.#positions[slot] = 0;
     this.dirtyLengths.add(...this.tables(slot));
     this.opened(slot, longest);

@@ -3,6 +3,9 @@
  * the target scores them all in one forward, and what it does not accept is rolled back. A draft is another model, or a function of the text.
  */
 
+import { UsageError } from "../engine/errors.ts";
+import type { WeightFormat } from "../kernels/formats.ts";
+
 /** Proposes at most `k` tokens to follow `tokens`; on the host, without a distribution: each stands for certainty. */
 export interface TextDraft {
   readonly name: string;
@@ -34,4 +37,47 @@ export interface SpeculationStats {
   readonly verifyMs: number;
   /** Time of the host alone: between the arrival of a verdict and the submission of what follows. */
   readonly hostMs: number;
+}
+
+/** As LoadOptions.draft has it: a draft of its own tokens, or of another model's. */
+export interface DraftOptions {
+  /** A folder, a bundled name or a hub id; `prompt-lookup`; or `self:FORMAT`, the model itself in that weight format. */
+  readonly model: string;
+  /** Tokens drafted in a round, 1 to 16, or `adaptive`: what measured costs and acceptance make best. Default 5. */
+  readonly k?: number | "adaptive";
+  /** Format of a draft model's weights; default as stored. */
+  readonly weights?: "auto" | WeightFormat;
+  /** Of `prompt-lookup`: the longest n-gram that is looked for. Default 3. */
+  readonly ngram?: number;
+}
+
+/** Medians in milliseconds on this adapter. */
+export interface SpeculationCosts {
+  /** A decode step of the target and one of the draft, in a row as in generation; 0 of a text draft. */
+  readonly decodeMs: number;
+  readonly draftMs: number;
+  /** [rows − 1]: a verification of so many rows, from its submission to the arrival of the verdict. */
+  readonly verifyMs: readonly number[];
+  /** Tokens in the cache when they were measured. */
+  readonly context: number;
+}
+
+/** What techniques/speculation knows of drafts; index.ts hands it down, for models may not know techniques. */
+export interface DraftKinds {
+  /** Throws UsageError for what no draft can be. */
+  check(options: DraftOptions): Required<Pick<DraftOptions, "model" | "k">> & DraftOptions;
+  /** For each request its own; null: not the name of a text draft. */
+  text(options: DraftOptions): (() => TextDraft) | null;
+  length(k: number | "adaptive", costs: SpeculationCosts | null): DraftLength;
+}
+
+let known: DraftKinds | null = null;
+
+export function nameDrafts(kinds: DraftKinds): void {
+  known = kinds;
+}
+
+export function draftKinds(): DraftKinds {
+  if (known === null) throw new UsageError("draft: drafts by name are known to index.ts: import LLM from there");
+  return known;
 }

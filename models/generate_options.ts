@@ -57,13 +57,16 @@ const GENERATE: Readonly<Record<keyof GenerateOptions, Check>> = {
   maxNewTokens: whole(0), temperature: between(0, 100), topP: between(0, 1, true), topK: whole(0, 0xffff_ffff), minP: between(0, 1),
   repetitionPenalty: between(0, 100, true), presencePenalty: between(-2, 2), frequencyPenalty: between(-2, 2), logitBias: biases, logprobs: whole(0, MAX_LOGPROBS),
   seed: whole(0, 0xffff_ffff), stop: texts, ignoreEos: isA("boolean"),
+  draft: (value) => value === null || (typeof value === "object" && Object.keys(value).join() === "k") ? null : "null, or { k: tokens to draft }",
   press: (value) => value === null ? null : press(value), keepRatio: between(0, 1, true), pruneAfter: whole(1), skipLayers: layerNumbers, signal: (value) => value instanceof AbortSignal ? null : "an AbortSignal",
 };
 const LOAD: Readonly<Record<keyof LoadOptions, Check>> = {
   weights: oneOf("auto", ...WEIGHT_FORMATS),
   quantizationConfig: (value) => value !== null && typeof value === "object" && !Array.isArray(value) ? null : "an object of BitsAndBytesConfig's keys", kv: cacheFormat, kvLayout: layout, prefixCache: isA("boolean"), kvMemory: whole(1), maxModelLen: whole(2),
   maxSequences: whole(1, 1024), prefillChunk: whole(1, 65_535), adapter: (value) => typeof value === "string" || Number.isSafeInteger(value) ? null : "a name or an index",
-  seed: whole(0, 0xffff_ffff), revision: isA("string"), tune: tuning, press, onProgress: isA("function"),
+  seed: whole(0, 0xffff_ffff), revision: isA("string"), tune: tuning, press,
+  draft: (value) => value !== null && typeof value === "object" && typeof (value as { model?: unknown }).model === "string" ? null : 'such as { model: "prompt-lookup", k: 5 }',
+  onProgress: isA("function"),
 };
 
 /** Throw UsageError for every unknown name and unusable value at once. */
@@ -97,7 +100,9 @@ export function checkLoadOptions(options: LoadOptions): LoadOptions {
 }
 
 /** With every default filled in; `logprobs` is null when none are wanted, and `press` when nothing is evicted. */
-export type CompleteGenerateOptions = Required<Omit<GenerateOptions, "signal" | "logprobs" | "press" | "keepRatio" | "pruneAfter" | "skipLayers">> & {
+export type CompleteGenerateOptions = Required<Omit<GenerateOptions, "signal" | "logprobs" | "press" | "draft" | "keepRatio" | "pruneAfter" | "skipLayers">> & {
+  /** Undefined: as the model was loaded. */
+  readonly draft?: GenerateOptions["draft"];
   readonly signal: AbortSignal | undefined; readonly logprobs: number | null; readonly press: Press | null;
 };
 
@@ -122,7 +127,7 @@ export function completeGenerateOptions(options: GenerateOptions, named: (choice
     repetitionPenalty: options.repetitionPenalty ?? 1, presencePenalty: options.presencePenalty ?? 0, frequencyPenalty: options.frequencyPenalty ?? 0,
     logitBias: options.logitBias ?? {}, logprobs: options.logprobs ?? null,
     seed: options.seed ?? 0, stop: options.stop ?? [], ignoreEos: options.ignoreEos ?? false, signal: options.signal,
-    press: pressOf(options, named, usual),
+    press: pressOf(options, named, usual), ...(options.draft !== undefined && { draft: options.draft }),
   };
   if (complete.temperature === 0 && (complete.topK !== 0 || complete.topP !== 1 || complete.minP !== 0)) {
     throw new UsageError("generate: topK, topP and minP have no effect at temperature 0 (greedy): raise temperature or leave them out");

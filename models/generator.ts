@@ -6,17 +6,24 @@
 
 import { AbortedError, NonFiniteLogitsError, OutOfMemoryError, UsageError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
+import { MAX_DRAFTED } from "../kernels/accept.ts";
 import type { BatchRow } from "../kernels/batch.ts";
 import { NO_TOKEN, packBias, packCounts } from "../kernels/sample.ts";
+import type { Logprobs } from "../kernels/logprobs.ts";
 import type { KvCache } from "./kv_cache.ts";
 import type { Request } from "./request.ts";
 import type { Presser } from "./presser.ts";
 import type { Runner, Sampled, StepFeatures } from "./runner.ts";
 import { Scheduler, type DecodePlan, type MixedPlan, type Outcome, type SchedulerOptions } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";
+import type { Speculator, Wanted } from "./speculator.ts";
 import { MAX_IN_FLIGHT } from "./sizes.ts";
 
-export interface GeneratorOptions extends Omit<SchedulerOptions, "tables"> { readonly vocabSize: number }
+export interface GeneratorOptions extends Omit<SchedulerOptions, "tables"> {
+  readonly vocabSize: number;
+  /** Null: nothing is drafted for anybody. */
+  readonly speculator?: Speculator | null;
+}
 
 /** How the cache has been used since the start: the most blocks taken, and sums over the forward passes of entries taken and entries in use. */
 export interface CacheUse { peakBlocks: number; passes: number; reservedTokens: number; liveTokens: number }
@@ -28,20 +35,24 @@ export class Generator {
   readonly #cache: KvCache;
   readonly #runner: Runner;
   readonly #presser: Presser;
+  readonly #speculator: Speculator | null;
   readonly #vocabSize: number;
   readonly #requests = new Map<Sequence, Request>();
   /** Slots for which the sampler holds penalties or biases. */
   readonly #adjustedSlots = new Set<number>();
   /** Sequences whose next rows the GPU already holds, in order: decoding goes on without writing a batch. */
   #onGpu: readonly Sequence[] = [];
+  /** The last thing that ran was a round of speculation. */
+  #speculating = false;
   /** Whether the loop still looks for work: it falls in the same turn in which the scheduler has none, so nothing is queued unseen. */
   #looping = false;
 
-  constructor(gpu: Gpu, cache: KvCache, runner: Runner, presser: Presser, { vocabSize, ...options }: GeneratorOptions) {
+  constructor(gpu: Gpu, cache: KvCache, runner: Runner, presser: Presser, { vocabSize, speculator = null, ...options }: GeneratorOptions) {
     this.#gpu = gpu;
     this.#cache = cache;
     this.#runner = runner;
     this.#presser = presser;
+    this.#speculator = speculator;
     this.#vocabSize = vocabSize;
     this.scheduler = new Scheduler({ tables: cache.tables, ...options });
   }
@@ -89,8 +100,10 @@ export class Generator {
         await this.#cache.sync();
         const sequences = plan.kind === "mixed" ? plan.parts.map(({ sequence }) => sequence) : plan.sequences;
         if (sequences.some(({ status }) => status === "finished")) continue; // taken back meanwhile: it has no slot to run in
-        if (plan.kind === "mixed") await this.#mixed(plan);
-        else await this.#decode(plan);
+        if (plan.kind === "mixed") {
+          this.#speculating = false;
+          await this.#mixed(plan);
+        } else await this.#decode(plan);
       }
     } catch (error) {
       for (const request of this.#requests.values()) this.#drop(request, error);
@@ -131,7 +144,7 @@ export class Generator {
     await this.#runner.provide(features);
     this.#runner.writeBatch("prefill", rows, samples, sampled.map(({ options }) => options));
     const got = await this.#runner.prefill(rows.length, samples.length, features);
-    this.scheduler.commitMixed(plan, sampled.map((sequence, i) => this.#accept(sequence, got, i)));
+    this.scheduler.commitMixed(plan, sampled.map((sequence, i) => this.#accept(sequence, got.tokens[i]!, (top) => got.logprobs(i, top))));
     this.#settleFinished();
   }
 
@@ -141,7 +154,7 @@ export class Generator {
     if (!admitted || sequence.status === "finished") return;
     sequence.admitted = false;
     this.#presser.watch(slot, sequence.pressing);
-    const adjusted = isAdjusted(sequence);
+    const { adjusted } = sequence;
     if (!adjusted && !this.#adjustedSlots.has(slot)) return;
     await this.#runner.provide({ adjusted: true, logprobs: false });
     this.#runner.writeAdjustment(slot, adjusted ? {
@@ -157,6 +170,7 @@ export class Generator {
    */
   async #decode(plan: DecodePlan): Promise<void> {
     const { sequences } = plan;
+    if (this.#speculator !== null && sequences.some(({ speculation }) => speculation !== null)) return this.#speculate(plan, this.#speculator);
     if (sequences.length !== this.#onGpu.length || sequences.some((sequence, i) => sequence !== this.#onGpu[i])) {
       const rows = sequences.map((sequence) => ({
         id: sequence.tokenAt(sequence.computed), position: sequence.positionOf(sequence.computed), sequence: sequence.slot, offset: 0,
@@ -177,17 +191,53 @@ export class Generator {
     while (inFlight.length > 0) {
       while (inFlight.length < MAX_IN_FLIGHT && this.scheduler.extend(plan, inFlight.length)) inFlight.push(step());
       const sampled = await inFlight.shift()!;
-      this.scheduler.commitDecode(plan, sequences.map((sequence, i) => this.#accept(sequence, sampled, i)));
+      this.scheduler.commitDecode(plan, sequences.map((sequence, i) => this.#accept(sequence, sampled.tokens[i]!, (top) => sampled.logprobs(i, top))));
       this.#settleFinished();
     }
   }
 
+  /** One round: tokens are drafted for who wants them, and all sequences of the batch go on by at least one. As many at a time as are verified together. */
+  async #speculate(plan: DecodePlan, speculator: Speculator): Promise<void> {
+    this.#onGpu = [];
+    const groups: Wanted[][] = [[]];
+    let rows = 0;
+    for (const sequence of plan.sequences) {
+      const { speculation, pressing } = sequence;
+      const most = Math.min(MAX_DRAFTED, speculator.rows - 1, this.scheduler.left(sequence) - 1, (pressing?.next ?? Infinity) - sequence.computed - 1);
+      const asked = speculation?.next(most) ?? 0, k = asked > 0 && this.scheduler.reserve(sequence, asked + 1) ? asked : 0;
+      if (rows + k + 1 > speculator.rows) groups.push([]);
+      rows = groups.at(-1)!.length === 0 ? k + 1 : rows + k + 1;
+      groups.at(-1)!.push({ sequence, k });
+    }
+    const outcomes = new Map<Sequence, Outcome[]>(plan.sequences.map((sequence) => [sequence, []]));
+    for (const group of groups) {
+      const wanted = group.filter(({ sequence }) => sequence.status === "running"); // who was taken back meanwhile has no slot
+      if (wanted.length === 0) continue;
+      const round = await speculator.round(wanted, this.#presser.captures(wanted.map(({ sequence }) => sequence)), !this.#speculating);
+      if (round === null) continue;
+      this.#speculating = true;
+      const { verdicts, times } = round;
+      wanted.forEach(({ sequence }, i) => {
+        const { drafted, accepted, tokens } = verdicts[i]!, got = outcomes.get(sequence)!;
+        for (const token of tokens) {
+          const outcome = this.#accept(sequence, token, null);
+          got.push(outcome);
+          if (outcome.finish !== null) break;
+        }
+        if (drafted > 0) sequence.speculation?.learn(drafted, accepted, got.length, times);
+        this.#gpu.trace.emit(() => ({ type: "speculated", sequence: sequence.id, drafted, accepted }));
+      });
+    }
+    this.scheduler.commitRound(plan, plan.sequences.map((sequence) => outcomes.get(sequence)!));
+    this.#settleFinished();
+  }
+
   /** Hand one token to its request. Logits that are not finite end that request alone. */
-  #accept(sequence: Sequence, sampled: Sampled, index: number): Outcome {
+  #accept(sequence: Sequence, token: number, logprobs: ((top: number) => Logprobs) | null): Outcome {
     const request = this.#requests.get(sequence);
     if (request === undefined) return { token: null, finish: "aborted" };
-    const token = sampled.tokens[index]!, top = sequence.options.logprobs;
-    if (token !== NO_TOKEN) return { token, finish: request.accept(token, top === null ? null : sampled.logprobs(index, top)) };
+    const top = sequence.options.logprobs;
+    if (token !== NO_TOKEN) return { token, finish: request.accept(token, top === null || logprobs === null ? null : logprobs(top)) };
     request.fail(new NonFiniteLogitsError(
       `the model gave logits that are not finite numbers after ${sequence.prompt.length + request.accepted} tokens: its weights hold NaN or ` +
       `infinite values, or overflow in this format; check the checkpoint or load it with weights "f32"`,
@@ -197,7 +247,7 @@ export class Generator {
   }
 
   #featuresOf(sampled: readonly Sequence[], run: readonly Sequence[]): StepFeatures {
-    return { adjusted: sampled.some(isAdjusted), logprobs: sampled.some(({ options }) => options.logprobs !== null), captured: this.#presser.captures(run) };
+    return { adjusted: sampled.some((sequence) => sequence.adjusted), logprobs: sampled.some(({ options }) => options.logprobs !== null), captured: this.#presser.captures(run) };
   }
 
   #settleFinished(): void {
@@ -236,9 +286,4 @@ export class Generator {
       "Raise kvMemory, or lower maxSequences, maxModelLen or maxNewTokens", { type: "DawnlmWarning", code: "DAWNLM_PREEMPTION" },
     );
   }
-}
-
-function isAdjusted({ options }: Sequence): boolean {
-  const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = options;
-  return repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0 || Object.keys(logitBias).length > 0;
 }

@@ -12,12 +12,16 @@ import { Gpu, type AdapterDescription } from "../engine/gpu.ts";
 import { resolveModel, type ResolvedModel } from "../engine/hub.ts";
 import { noTokenizer } from "../engine/no_tokenizer.ts";
 import { gptTokenizer, loadTokenizer, type Tokenizer } from "../engine/tokenizer.ts";
+import type { Tensor } from "../engine/tensor.ts";
 import type { Trace } from "../engine/trace.ts";
 import { askedShapes } from "../kernels/linear_variants.ts";
 import { loadTuning, tune } from "../kernels/tune.ts";
+import type { Weight } from "../kernels/weights.ts";
 import { parseConfig, readConfig, type ModelConfig } from "./config.ts";
 import { BlockTables } from "./block_tables.ts";
-import { checkLoadOptions, completeGenerateOptions } from "./generate_options.ts";
+import { draftKinds, type SpeculationCosts } from "./draft.ts";
+import { loadDraft, planDraft, type DraftInfo, type PlannedDraft } from "./draft_model.ts";
+import { checkLoadOptions, completeGenerateOptions, type CompleteGenerateOptions } from "./generate_options.ts";
 import { Generator } from "./generator.ts";
 import { KvCache } from "./kv_cache.ts";
 import { loadModel } from "./model.ts";
@@ -29,13 +33,15 @@ import { PrefixCache, type PrefixStats } from "./prefix_cache.ts";
 import { presetConfig } from "./presets.ts";
 import { pressFrom, type Press, type PressChoice } from "./press.ts";
 import { Presser } from "./presser.ts";
-import { quantizedSource } from "./quantized_source.ts";
 import { Request } from "./request.ts";
 import { Runner, type Outliers } from "./runner.ts";
 import { compareWindows, readAllLogits, scoreWindows, type Place } from "./scoring.ts";
-import { sizesOf, type LoadSizes } from "./sizes.ts";
+import { sizesOf, withVerification, type LoadSizes } from "./sizes.ts";
+import { sourceOf } from "./source.ts";
+import { Speculation } from "./speculation.ts";
+import { Speculator } from "./speculator.ts";
 import type { Model } from "./step.ts";
-import type { HeldWeights, WeightSource } from "./weights.ts";
+import type { HeldWeights } from "./weights.ts";
 
 export interface ModelSource {
   readonly id: string;
@@ -71,11 +77,14 @@ export interface CacheStats {
 
 const NO_PREFIX_CACHE: PrefixStats = { queriedTokens: 0, hitTokens: 0, cachedBlocks: 0, evictedBlocks: 0 };
 
+/** Tokens in the cache when costs of speculation are measured: those of a prompt of middling length. */
+const COST_CONTEXT = 256;
+
 /** More than the last-level cache of any GPU of today has per die. */
 const TUNING_CACHE_BYTES = 64 << 20;
 
 interface Parts {
-  gpu: Gpu; model: Model; cache: KvCache; prefix: PrefixCache | null; runner: Runner; presser: Presser; press: Press | null; generator: Generator; tokenizer: Tokenizer;
+  gpu: Gpu; model: Model; cache: KvCache; prefix: PrefixCache | null; runner: Runner; presser: Presser; press: Press | null; speculator: Speculator | null; drafted: PlannedDraft | null; generator: Generator; tokenizer: Tokenizer;
   source: ModelSource; held: readonly HeldWeights[]; maxModelLen: number; notes: readonly string[]; loadTimings: { weightsMs: number; pipelinesMs: number };
 }
 
@@ -98,6 +107,9 @@ export class LLM {
   /** Presses by what they were asked for as, so that what was compiled for one serves the next request too; and that of requests that say nothing. */
   readonly #presses = new Map<string, Press>();
   readonly #press: Press | null;
+  readonly #speculator: Speculator | null;
+  readonly #drafted: PlannedDraft | null;
+  #costs: SpeculationCosts | null = null;
   #requests = 0;
   static #loaded = 0;
   readonly #serial = LLM.#loaded++;
@@ -117,16 +129,18 @@ export class LLM {
       ...(onProgress && { onProgress: ({ label, loaded, total }) => { onProgress({ stage: "download", label, loaded, total }); } }),
     });
     const config = resolved.kind === "folder" ? await readConfig(resolved.folder) : parseConfig(presetConfig(resolved.name), resolved.id);
-    const sizes = sizesOf(config, options, model);
+    const plain = sizesOf(config, options, model);
     const tokenizer = await tokenizerOf(resolved, config);
     if (tokenizer.vocabSize > config.vocabSize) {
       throw new UsageError(`${model}: the tokenizer has ${tokenizer.vocabSize} ids, but the model's vocab_size is ${config.vocabSize}`);
     }
+    const drafted = options.draft === undefined ? null : await planDraft(options.draft, { resolved, config, tokenizer, sizes: plain, name: model }, options, tokenizerOf);
+    const sizes = drafted === null ? plain : withVerification(plain, drafted.info.k);
     const checkpoint = resolved.kind === "folder" ? await Checkpoint.open(resolved.folder) : null;
     try {
       const gpu = await Gpu.open(options.adapter === undefined ? {} : { adapter: options.adapter });
       try {
-        return new LLM(await build(gpu, resolved, config, checkpoint, tokenizer, sizes, options));
+        return new LLM(await build(gpu, resolved, config, checkpoint, tokenizer, sizes, drafted, options));
       } catch (error) {
         gpu.close();
         throw error;
@@ -150,6 +164,8 @@ export class LLM {
     this.#runner = parts.runner;
     this.#presser = parts.presser;
     this.#press = parts.press;
+    this.#speculator = parts.speculator;
+    this.#drafted = parts.drafted;
     this.#generator = parts.generator;
   }
 
@@ -297,6 +313,19 @@ export class LLM {
     };
   }
 
+  /** What drafts tokens here; null: nothing. */
+  get draft(): DraftInfo | null {
+    return this.#drafted?.info ?? null;
+  }
+
+  /** What a round of speculation costs on this adapter, measured once while nothing else runs. Throws UsageError without a draft. */
+  async speculationCosts(): Promise<SpeculationCosts> {
+    this.#open();
+    const speculator = this.#speculator;
+    if (speculator === null) throw new UsageError("speculationCosts: the model was loaded without a draft");
+    return this.#costs ??= await this.#exclusively(() => speculator.measure(Math.min(COST_CONTEXT, Math.floor(this.maxModelLen / 2))));
+  }
+
   get environment(): Environment {
     const { adapter, device, family, subgroupSize } = this.#gpu;
     const limits = Object.fromEntries([
@@ -329,15 +358,37 @@ export class LLM {
     const encoded = await Promise.all(prompts.map((prompt) => typeof prompt === "string" ? this.tokenizer.encode(prompt) : [...prompt]));
     this.#open();
     if (complete.press !== null) await this.#providePress(complete.press);
+    const speculate = await this.#speculation(complete);
     const requests = encoded.map((ids, i) => {
       this.#checkIds(ids, "generate");
       const seed = (complete.seed + i) >>> 0;
-      return new Request(this.#requests++, ids, { ...complete, seed }, {
+      const request = new Request(this.#requests++, ids, { ...complete, seed }, {
         decoder: this.tokenizer.decoder({ skipSpecial: true }), eos: this.config.eosTokenIds, ...(onPiece && { onPiece }),
       });
+      request.sequence.speculation = speculate?.() ?? null;
+      return request;
     });
     this.#generator.add(requests, complete.signal, (work) => this.#exclusively(work));
     return requests;
+  }
+
+  /** What drafts for each of the requests; null: nothing. Throws UsageError for what cannot go together. */
+  async #speculation({ draft: wanted, logprobs, press, temperature }: CompleteGenerateOptions): Promise<(() => Speculation) | null> {
+    const drafted = this.#drafted;
+    if (drafted === null) {
+      if (wanted === undefined || wanted === null) return null;
+      throw new UsageError("generate: draft says how much to draft, but the model was loaded without one: load it with a draft");
+    }
+    if (wanted === null) return null;
+    if (logprobs !== null) throw new UsageError("generate: logprobs are not made of drafted tokens: give draft null for this request");
+    if (press !== null && press.next({ prompt: 1, seen: 1, length: 1, acted: 1 }) !== null && press.stages.some(({ needs }) => needs.queryStats !== undefined || needs.attention === true)) {
+      throw new UsageError(`generate: press ${press.name} must see every query, and would see those of tokens that are not accepted: give draft null, or a press that acts on the prompt alone`);
+    }
+    if (temperature > 0) this.#speculator!.checkDraws();
+    const k = wanted?.k ?? drafted.info.k, kinds = draftKinds();
+    kinds.check({ model: drafted.info.name, k });
+    const costs = k === "adaptive" ? await this.speculationCosts() : null;
+    return () => new Speculation(drafted.info.name, kinds.length(k, costs), drafted.text?.() ?? null);
   }
 
   #pressFrom(choice: PressChoice): Press {
@@ -383,21 +434,18 @@ async function tokenizerOf(resolved: ResolvedModel, config: ModelConfig): Promis
 
 /** Everything that lives on the GPU, in the order it is needed. */
 async function build(
-  gpu: Gpu, resolved: ResolvedModel, config: ModelConfig, checkpoint: Checkpoint | null, tokenizer: Tokenizer, sizes: LoadSizes, options: LoadOptions,
+  gpu: Gpu, resolved: ResolvedModel, config: ModelConfig, checkpoint: Checkpoint | null, tokenizer: Tokenizer, sizes: LoadSizes, drafted: PlannedDraft | null,
+  options: LoadOptions,
 ): Promise<Parts> {
   const { onProgress } = options;
   const started = performance.now();
   const tuning = gpu.adapter.software || process.env["DAWNLM_TUNING"] === "off" ? { note: null } : await loadTuning(gpu);
   const seed = options.seed ?? 0;
-  const stored = checkpoint !== null && config.quantization !== null
-    ? await quantizedSource(checkpoint, config.quantization.stored, sizes.weights.defaultFormat) : null;
-  const source: WeightSource = checkpoint === null ? { kind: "random", seed } : {
-    kind: "checkpoint", name: checkpoint.folder, tensors: checkpoint.tensors, pieces: (name) => checkpoint.pieces(name), ...stored,
-  };
+  const shared = new Map<string, Weight | Tensor>();
   const held: HeldWeights[] = [];
-  const model = await loadModel(gpu, config, source, {
+  const model = await loadModel(gpu, config, await sourceOf(checkpoint, config, sizes, seed), {
     onHeld: (weights) => { held.push(weights); },
-    ...sizes.weights,
+    ...sizes.weights, ...(drafted?.info.kind === "self" && { shared }),
     ...(onProgress && { onProgress: (label, loaded, total) => { onProgress({ stage: "weights", label, loaded, total }); } }),
   });
   const weightsMs = performance.now() - started;
@@ -423,14 +471,19 @@ async function build(
     runner.forget();
     await runner.prepare();
   }
+  let speculator: Speculator | null = null;
+  if (drafted !== null) {
+    const draft = await loadDraft(gpu, drafted, checkpoint, options, shared);
+    speculator = await Speculator.create(gpu, { cache, runner }, draft, config.vocabSize);
+  }
   onProgress?.({ stage: "pipelines", label: "pipelines", loaded: 1, total: 1 });
 
   const fingerprint = checkpoint === null
     ? createHash("sha256").update(JSON.stringify([resolved.id, config, seed])).digest("hex")
     : await checkpoint.fingerprint();
   return {
-    gpu, model, held, cache, prefix, runner, presser, press, tokenizer, maxModelLen, notes: [...sizes.notes, ...checkpoint?.notes ?? [], ...(tuning.note === null ? [] : [tuning.note])],
-    generator: new Generator(gpu, cache, runner, presser, { prefix, maxSequences, prefillChunk, maxModelLen, vocabSize: config.vocabSize }),
+    gpu, model, held, cache, prefix, runner, presser, press, speculator, drafted, tokenizer, maxModelLen, notes: [...sizes.notes, ...checkpoint?.notes ?? [], ...(tuning.note === null ? [] : [tuning.note])],
+    generator: new Generator(gpu, cache, runner, presser, { prefix, speculator, maxSequences, prefillChunk, maxModelLen, vocabSize: config.vocabSize }),
     source: { id: resolved.id, revision: resolved.kind === "folder" ? resolved.revision : null, random: resolved.kind === "random", fingerprint },
     loadTimings: { weightsMs, pipelinesMs: performance.now() - started - weightsMs },
   };

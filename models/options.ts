@@ -6,6 +6,7 @@
 import type { WeightFormat } from "../kernels/formats.ts";
 import type { KvChoice } from "../kernels/kv_formats.ts";
 import type { TuneReport } from "../kernels/tune.ts";
+import type { DraftOptions, SpeculationStats } from "./draft.ts";
 import type { PressChoice } from "./press.ts";
 
 export type { WeightFormat } from "../kernels/formats.ts";
@@ -56,6 +57,8 @@ export interface LoadOptions {
   seed?: number;
   /** A commit, branch or tag of a hub model. Default `main`. */
   revision?: string;
+  /** What drafts tokens for speculative decoding: another model of the same tokenizer, the text itself, or this model in another weight format. */
+  draft?: DraftOptions;
   /** What becomes of the KV cache of requests that say nothing else: a press, or its name with its parameters. Default: nothing is evicted. */
   press?: PressChoice;
   onProgress?: (progress: LoadProgress) => void;
@@ -93,6 +96,8 @@ export interface GenerateOptions {
   seed?: number;
   /** Text ends before the first of these strings. */
   stop?: readonly string[];
+  /** How many tokens to draft in a round, where the model was loaded with a draft; null: none. */
+  draft?: { readonly k: number | "adaptive" } | null;
   /** Instead of the press that the model was loaded with; null: none. */
   press?: PressChoice | null;
   /**
@@ -146,6 +151,8 @@ export interface GenerateStats {
   readonly cachedTokens: number;
   /** What the press did; absent without one. */
   readonly press?: PressReport;
+  /** What was drafted and accepted; absent without a draft. */
+  readonly speculation?: SpeculationStats;
 }
 
 /** What a press has done to a sequence, or to the windows of a measurement (then `kept`, `seen` and `ms` are means over the windows, the rest sums). */

@@ -54,12 +54,14 @@ export class Request {
 
   /** The sequence is finished: give the result to whoever waits, with the text held back in case a stop string began there. */
   finish(reason: FinishReason): void {
-    const { pressing } = this.sequence;
+    const { pressing, speculation } = this.sequence;
     this.#emit(this.#stops.push(this.#decoder.flush()).text + this.#stops.flush(), this.#ids.at(-1) ?? -1);
     this.#settle.resolve({
       ids: this.#ids, text: this.#text, promptTokens: this.sequence.prompt.length, finishReason: reason, timings: this.#timings(),
       ...(this.sequence.options.logprobs !== null && { logprobs: this.#logprobs }),
-      stats: { preemptions: this.sequence.preemptions, cachedTokens: this.sequence.cachedTokens, ...(pressing !== null && { press: pressing.report() }) },
+      stats: { preemptions: this.sequence.preemptions, cachedTokens: this.sequence.cachedTokens, ...(pressing !== null && { press: pressing.report() }),
+        ...(speculation !== null && { speculation: speculation.stats() }),
+      },
     });
   }
 

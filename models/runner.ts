@@ -18,7 +18,7 @@ import { LOGPROB_WORDS, logprobs, unpackLogprobs, type Logprobs } from "../kerne
 import { packSampling, sample, type Adjust, type SamplingParams } from "../kernels/sample.ts";
 import type { KvCache } from "./kv_cache.ts";
 import { cosSinTable } from "./rope.ts";
-import { MAX_IN_FLIGHT, onDemandBuffers, runnerBuffers, runnerProblems, type BufferShape, type RunnerSizes } from "./sizes.ts";
+import { onDemandBuffers, runnerBuffers, runnerProblems, type BufferShape, type RunnerSizes } from "./sizes.ts";
 import type { Activations, Capture, Model, Phase, Step } from "./step.ts";
 
 /**
@@ -142,13 +142,17 @@ export class Runner {
     this.#recordings.clear();
   }
 
-  /** Write a new batch: its rows, which of them are sampled and how. Forgets the decode steps before it, none of which may be in flight. */
-  writeBatch(phase: Phase, rows: readonly BatchRow[], samples: readonly number[], sampling: readonly SamplingParams[]): void {
+  /**
+   * Write a new batch: its rows, which of them are sampled and how. Forgets the decode steps before it, none of which may be in flight; `step`
+   * counts on from there.
+   */
+  writeBatch(phase: Phase, rows: readonly BatchRow[], samples: readonly number[], sampling: readonly SamplingParams[], step = 0): void {
     const tileRows = phase === "prefill" ? prefillTileRows(this.#model.config) : 1;
     const { words, tiles } = layOutBatch(this.rows, rows, tileRows, samples, tileBorder(this.#cache));
+    words[0] = step;
     this.#gpu.upload(this.#batch.tensor.buffer, this.#batch.tensor.offset, words);
     if (sampling.length > 0) this.#gpu.upload(this.#sampling.buffer, this.#sampling.offset, packSampling(sampling, this.samples));
-    this.#step = 0;
+    this.#step = step;
     this.#tiles = tiles;
   }
 
@@ -193,6 +197,32 @@ export class Runner {
     };
   }
 
+  /** Decode steps of which nothing is read back: what they sample stands on the GPU, in `sampled`, step by step from the last `writeBatch` on. */
+  async drafter(sequences: number, features = PLAIN): Promise<(keys: number) => void> {
+    const step = await this.#decodeStep(sequences, await this.#tail("decode", features), features.captured);
+    return (keys) => {
+      void this.#submit(step(keys), [sequences, sequences, sequences], 0, PLAIN);
+      this.#step++;
+    };
+  }
+
+  /** Forward the written batch and sample its samples, which stay on the GPU as step 0. */
+  async choose(rows: number, samples: number, features = PLAIN): Promise<void> {
+    const recordings = [await this.#layers("prefill", rowsClass(rows), null, features.captured), await this.#head(rowsClass(samples)), await this.#tail("prefill", features)];
+    void this.#submit(recordings, [rows, samples, samples], 0, PLAIN);
+  }
+
+  /** Run something on the written batch, with a grid that follows `rows`. */
+  apply(recording: Recording, rows: number): void {
+    void this.#submit([recording], [rows], 0, PLAIN);
+  }
+
+  /** Forward the written batch of `sequences`, all its rows samples, with `before` in front and `behind` after the head; their grids follow the sequences. */
+  async verify(rows: number, sequences: number, captured: boolean, before: Recording, behind: Recording): Promise<void> {
+    const recordings = [before, await this.#layers("prefill", rowsClass(rows), null, captured), await this.#head(rowsClass(rows)), behind];
+    void this.#submit(recordings, [sequences, rows, rows, sequences], 0, PLAIN);
+  }
+
   /** The same with `behind` after the head in place of sampling and advancing; nothing is read back. */
   async stepper(sequences: number, behind: Recording, captured = false): Promise<(keys: number) => void> {
     const step = await this.#decodeStep(sequences, behind, captured);
@@ -204,7 +234,7 @@ export class Runner {
     const step = await this.#decodeStep(sequences, null, captured);
     return (keys) => {
       void this.#submit(step(keys), [sequences, sequences], 0, PLAIN);
-      this.#copyLogits(base, first, sequences - first);
+      this.copyLogits(base, first, sequences - first);
       void this.#submit([behind], [sequences], 0, PLAIN);
     };
   }
@@ -224,6 +254,12 @@ export class Runner {
     return { logits: this.#logits, batch: this.#batch };
   }
 
+  /** u32 [steps, rows]: what decode steps have sampled. */
+  get sampled(): Tensor { return this.#sampled; }
+
+  /** Penalties and biases by slot, after `provide`. */
+  get adjust(): Adjust | null { return this.#adjust; }
+
   /** Logits of the samples of the batch forwarded last, then `behind`. */
   async score(samples: number, behind: Recording): Promise<void> {
     void this.#submit([await this.#head(rowsClass(samples)), behind], [samples, samples], 0, PLAIN);
@@ -239,10 +275,11 @@ export class Runner {
   /** The same, to the first rows of `target` [rows, vocab] on the GPU. */
   async keepLogits(samples: number, target: Tensor): Promise<void> {
     void this.#submit([await this.#head(rowsClass(samples))], [samples], 0, PLAIN);
-    this.#copyLogits(target, 0, samples);
+    this.copyLogits(target, 0, samples);
   }
 
-  #copyLogits(target: Tensor, first: number, count: number): void {
+  /** Logits of the samples `first` … of the step submitted last, to the first rows of `target` [rows, vocab]. */
+  copyLogits(target: Tensor, first: number, count: number): void {
     const { device } = this.#gpu;
     const rowBytes = this.#model.config.vocabSize * 4;
     const encoder = device.createCommandEncoder();
@@ -290,7 +327,7 @@ export class Runner {
     const staging = samples > 0 ? pool.shift() : undefined;
     if (samples > 0 && staging === undefined) throw new GpuError("more steps are in flight than there are buffers to read them back with");
     if (staging !== undefined) {
-      const row = (this.#step % MAX_IN_FLIGHT) * this.rows;
+      const row = (this.#step % this.#sampled.shape[0]!) * this.rows;
       encoder.copyBufferToBuffer(this.#sampled.buffer, this.#sampled.offset + row * 4, staging, 0, samples * 4);
       if (features.logprobs) {
         encoder.copyBufferToBuffer(this.#logprobs!.out.buffer, row * LOGPROB_WORDS * 4, staging, samples * 4, samples * LOGPROB_WORDS * 4);

@@ -202,6 +202,33 @@ export class Scheduler {
     }
   }
 
+  /** Whether there is room for `tokens` more of a sequence, which is reserved then. Nobody gives way for it. */
+  reserve(sequence: Sequence, tokens: number): boolean {
+    return sequence.slot >= 0 && this.#tables.reserve(sequence.slot, tokens);
+  }
+
+  /** Most tokens that a sequence may still be given. */
+  left(sequence: Sequence): number {
+    return this.#limit(sequence) - sequence.tokens;
+  }
+
+  /**
+   * A step of the plan in which each sequence may have got several tokens, in order; none behind one that finishes. The cache holds the
+   * keys of all but the last.
+   */
+  commitRound(plan: DecodePlan, outcomes: readonly (readonly Outcome[])[]): void {
+    this.#check(plan, plan.sequences.length, outcomes.length);
+    this.#plan = null;
+    plan.sequences.forEach((sequence, i) => {
+      const got = outcomes[i]!, last = got.at(-1);
+      if (sequence.status === "finished" || last === undefined) return;
+      // All but the last are in the cache, so they are known before it is told of them.
+      for (const { token } of got.slice(0, -1)) sequence.generated.push(token!);
+      this.#advance(sequence, got.length, false);
+      this.#append(sequence, last);
+    });
+  }
+
   /** The oldest step in flight has arrived. `outcomes`: one per sequence of the plan, in order; those of sequences that ended before are ignored. */
   commitDecode(plan: DecodePlan, outcomes: readonly Outcome[]): void {
     this.#check(plan, plan.sequences.length, outcomes.length);

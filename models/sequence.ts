@@ -8,6 +8,7 @@ import type { CompleteGenerateOptions } from "./generate_options.ts";
 import type { FinishReason } from "./options.ts";
 import type { PrefixNode } from "./prefix_cache.ts";
 import { Pressing } from "./pressing.ts";
+import type { Speculation } from "./speculation.ts";
 
 export type SequenceStatus = "waiting" | "running" | "finished";
 
@@ -36,6 +37,8 @@ export class Sequence {
   preemptions = 0;
   /** What becomes of its cache on the way; null: nothing. */
   readonly pressing: Pressing | null;
+  /** What is drafted for it; null: nothing. */
+  speculation: Speculation | null = null;
 
   /** Throws UsageError for an empty prompt: the first new token needs one to follow. */
   constructor(id: number, prompt: readonly number[], options: SequenceOptions) {
@@ -48,6 +51,12 @@ export class Sequence {
 
   /** Prompt and generated tokens together. */
   get tokens(): number { return this.prompt.length + this.generated.length; }
+
+  /** What the sampler keeps of it by slot: penalties or biases. */
+  get adjusted(): boolean {
+    const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = this.options;
+    return repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0 || Object.keys(logitBias).length > 0;
+  }
 
   /** The position that RoPE gives the i-th token: its place in the text, unless a press has moved what came before together. */
   positionOf(i: number): number {

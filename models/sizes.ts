@@ -9,6 +9,7 @@ import type { Gpu } from "../engine/gpu.ts";
 import type { Category } from "../engine/memory.ts";
 import type { Shape } from "../engine/shape.ts";
 import { byteLength } from "../engine/tensor.ts";
+import { MAX_DRAFTED } from "../kernels/accept.ts";
 import { decodeSplits, partialsShape } from "../kernels/attention.ts";
 import { batchWords } from "../kernels/batch.ts";
 import { outlierCountsShape, rowsScratchShapes } from "../kernels/int8.ts";
@@ -71,6 +72,8 @@ export interface RunnerSizes {
   readonly maxModelLen: number;
   /** Some products are made by LLM.int8(). */
   readonly int8: boolean;
+  /** Decode steps whose samples are kept on the GPU; MAX_IN_FLIGHT unless more are asked for. */
+  readonly ring?: number;
 }
 
 /** Throws ContextLengthError when the model was not made for sequences that long. `name`: the model in messages. */
@@ -97,6 +100,16 @@ export function sizesOf(config: ModelConfig, options: LoadOptions, name: string)
     },
   };
 }
+
+/** With room to verify the usual k of every sequence at once; where requests ask for more, sequences are verified in turn. */
+export function withVerification(sizes: LoadSizes, k: number | "adaptive"): LoadSizes {
+  const samples = Math.max(MAX_DRAFTED + 1, sizes.maxSequences * ((k === "adaptive" ? ADAPTIVE_ROWS : k) + 1));
+  const rows = Math.max(sizes.runner.rows, samples);
+  return { ...sizes, runner: { ...sizes.runner, rows, samples }, cache: { ...sizes.cache, rows } };
+}
+
+/** Tokens for which an adaptive draft has room in every sequence of a full batch. */
+const ADAPTIVE_ROWS = 5;
 
 /** Throws UsageError where keys are quantized by blocks and there are none, or none that words hold whole. */
 function checkKeys({ format }: KvEncoding, layout: KvLayout): void {
@@ -220,7 +233,7 @@ export function runnerBuffers(config: ModelConfig, shape: ModelShape, family: Gp
     cosSin: activation("cos sin", ropeShape(config, sizes.maxModelLen)),
     logits: { category: "logits", label: "logits", shape: [samples, vocabSize], dtype: "f32" } satisfies BufferShape,
     sampling: activation("sampling", [samples, SAMPLING_WORDS], "u32"),
-    sampled: activation("sampled", [MAX_IN_FLIGHT, rows], "u32"),
+    sampled: activation("sampled", [sizes.ring ?? MAX_IN_FLIGHT, rows], "u32"),
     /** One for each step in flight. */
     staging: Array.from({ length: MAX_IN_FLIGHT }, (_, i): BufferShape => ({ category: "staging", label: `sampled ${i}`, shape: [samples], dtype: "u32" })),
   };

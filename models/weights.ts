@@ -115,6 +115,8 @@ export interface LoadWeightsOptions extends PlanOptions {
   readonly onProgress?: ((label: string, loaded: number, total: number) => void) | undefined;
   /** Told of every weight as it is loaded; vectors are left out. */
   readonly onHeld?: ((held: HeldWeights) => void) | undefined;
+  /** What stays in floats is taken from here where it is, and put here where it is not: two loadings of a model with one map share it. */
+  readonly shared?: Map<string, Weight | Tensor> | undefined;
 }
 
 /** Check everything that `declare` asks for, load it, and return its tree with tensors. Throws ModelFileError with every mismatch at once. */
@@ -135,8 +137,13 @@ export async function loadWeights<T extends object>(
       options.onProgress?.(sources[0]!.name, loaded, total);
       const plan = planOf(request, options, dtypeOf, (name) => checkpoint?.quantized?.stored(name));
       const count = rows * columns * (kind === "gated" ? 2 : 1);
-      if (plan.kind === "float") request.resolve(await loadFloats(gpu, source, request, plan.format, index));
-      else {
+      if (plan.kind === "float") {
+        const key = `${kind} ${plan.format} ${sources.map(({ name }) => name).join(" ")}`, known = options.shared?.get(key);
+        const made = known ?? await loadFloats(gpu, source, request, plan.format, index);
+        options.shared?.set(key, made);
+        request.resolve(made);
+        if (known !== undefined) continue;
+      } else {
         const weight = await quantized.allocate(request, plan.quantized);
         for (const section of sources.keys()) {
           const { name } = sources[section]!;

@@ -2,7 +2,7 @@
 
 import { UsageError } from "../../engine/errors.ts";
 import type { LLM } from "../../index.ts";
-import type { GenerateOptions } from "../../models/options.ts";
+import type { GenerateOptions, GenerateStats } from "../../models/options.ts";
 import { EXIT_INTERRUPTED, interruptible, print } from "../../bench/core/cli.ts";
 import { adapterInWords, checkedOptions, loadModel, type ModelFlags } from "../model_options.ts";
 
@@ -55,12 +55,12 @@ async function writeText(llm: LLM, prompt: string, options: GenerateOptions): Pr
   const stream = llm.stream(prompt, options);
   let next = await stream.next();
   for (; next.done !== true; next = await stream.next()) await print(next.value.text);
-  const { ids, promptTokens, timings: { ttft, tpot } } = next.value;
+  const { ids, promptTokens, timings: { ttft, tpot }, stats } = next.value;
   await print("\n");
   const speed = tpot === null ? "" : `, then ${(1000 / tpot).toFixed(1)} tokens/s`;
   const firstText = ids.length === 0 ? "" : `, the first after ${ttft.toFixed(0)} ms${speed}`;
   const random = llm.source.random ? "; random weights: the text means nothing" : "";
-  process.stderr.write(`${ids.length} tokens after a prompt of ${promptTokens}${firstText}; ${adapterInWords(llm)}${random}\n`);
+  process.stderr.write(`${ids.length} tokens after a prompt of ${promptTokens}${firstText}; ${adapterInWords(llm)}${random}${techniquesInWords(stats)}\n`);
 }
 
 async function writeJson(llm: LLM, prompt: string, options: GenerateOptions): Promise<void> {
@@ -70,4 +70,19 @@ async function writeJson(llm: LLM, prompt: string, options: GenerateOptions): Pr
     text, ids, promptTokens, finishReason, logprobs, timings, stats,
     memory: llm.memory(), source: llm.source, adapter, kernelFamily, loadTimings: llm.loadTimings,
   })}\n`);
+}
+
+/** What a press evicted and a draft got accepted, a line each. */
+function techniquesInWords({ press, speculation }: GenerateStats): string {
+  const lines: string[] = [];
+  if (press !== undefined) {
+    const kept = press.kept.flat(), range = `${Math.min(...kept)}${Math.max(...kept) > Math.min(...kept) ? ` to ${Math.max(...kept)}` : ""}`;
+    lines.push(press.evicted === 0 ? `${press.name}: nothing was evicted`
+      : `${press.name}: acted ${press.events === 1 ? "once" : `${press.events} times`}, at last keeping ${range} of ${press.seen} tokens in each head; ${(press.freedBytes / 1024).toFixed(0)} KiB freed`);
+  }
+  if (speculation !== undefined) {
+    const { draft, rounds, drafted, accepted, tokens } = speculation;
+    lines.push(rounds === 0 ? `${draft}: nothing was drafted` : `${draft}: ${accepted} of ${drafted} drafted tokens accepted, ${(tokens / rounds).toFixed(2)} tokens a round`);
+  }
+  return lines.map((line) => `\n${line}`).join("");
 }

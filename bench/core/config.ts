@@ -17,7 +17,7 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 /** Techniques by every name they go by. */
 const NAMES: Readonly<Record<string, Technique>> = {
   pagedattention: "PagedAttention", paged_attention: "PagedAttention", 量化: "量化", quantization: "量化", precision: "precision",
-  knormpress: "KnormPress", kvpress: "KVPress",
+  knormpress: "KnormPress", kvpress: "KVPress", spec_decode: "spec_decode", speculation: "spec_decode",
 };
 const techniqueOf = (name: unknown): Technique | undefined => (typeof name === "string" && Object.hasOwn(NAMES, name.toLowerCase()) ? NAMES[name.toLowerCase()] : undefined);
 const LEVELS = ["small", "medium", "large"];
@@ -133,7 +133,7 @@ function inWords(problems: readonly Problem[], file: YamlFile, flags: Readonly<R
 function defaultFile(technique: string, level: string): string {
   const name = techniqueOf(technique);
   if (name === undefined) {
-    const [close] = nearest(technique, ["PagedAttention", "quantization", "precision", "KnormPress", "KVPress"]);
+    const [close] = nearest(technique, ["PagedAttention", "quantization", "precision", "KnormPress", "KVPress", "spec_decode"]);
     throw new UsageError(`--technique: expected ${TECHNIQUE_NAMES}, got "${technique}"${close === undefined ? "" : `; did you mean ${close}?`}`);
   }
   if (!LEVELS.includes(level)) {

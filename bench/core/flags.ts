@@ -18,6 +18,8 @@ function parts(text: string): string[] {
   return text.trim() === "" ? [] : found.map((part) => part.trim());
 }
 const numbers = (text: string): unknown => parts(text).map(numeric);
+/** A name, or a list where there are commas. */
+const listed = (text: string): unknown => (text.includes(",") ? parts(text) : text);
 const once = (text: string, earlier: string | undefined): string => {
   if (earlier !== undefined) throw new InvalidArgumentError("It was given twice.");
   return text;
@@ -35,7 +37,7 @@ export function program(): Command {
     .option("--kv <format>", "number format of the KV cache (default: f16)")
     .option("--quantize-to <format>", "of 量化: int8, llm.int8, nf4, nf4-double, fp4 or fp4-double, instead of a file's quantization_config")
     .option("--formats <names...>", "of precision: formats to compare, the first one is the baseline (default: f32 f16 bf16)")
-    .option("--loading <how>", "of 量化 and precision: all arms together, in-turn, or auto (together while memory lasts)")
+    .option("--loading <how>", "of 量化, precision and spec_decode: all arms together, in-turn, or auto (together while memory lasts)")
     .option("--perplexity-text <text>", "persuasion, sotu or a text file")
     .option("--perplexity-protocol <name>", "hf-strided, llama.cpp, lm-eval-rolling or decode (default: hf-strided)")
     .option("--perplexity-context <tokens>", "tokens of a window (default: 512)", numeric)
@@ -49,8 +51,10 @@ export function program(): Command {
     .option("--skip-layers <list>", "of KnormPress: layers that are left alone, such as \"0\" (the default), \"0,1,2\" or \"\"", numbers)
     .option("--num-wikitext-samples <count>", "of KnormPress: samples in the manner of WikiText (default: 3)", numeric)
     .option("--num-pg19-samples <count>", "of KnormPress: samples in the manner of PG-19 (default: 2)", numeric)
-    .option("--dataset <source>", "of KnormPress: bundled texts (default), or WikiText-2 and PG-19 from the hub")
-    .option("--prompt-tokens <count>", "of KnormPress and KVPress: tokens of every prompt (default: 640)", numeric)
+    .option("--dataset <source>", "of KnormPress and spec_decode: bundled texts (default), or hub: WikiText-2 and PG-19; of spec_decode also by name, such as pg19-sample,wikitext", listed)
+    .option("--draft <list>", "of spec_decode: a smaller model of the same tokenizer, prompt-lookup, self:nf4, self:int8, or some of them (default: tiny-neox-draft)", parts)
+    .option("--k <list>", "of spec_decode: tokens drafted per round, such as \"3-10\" (the default) or \"4,8\"; adaptive is always among them")
+    .option("--prompt-tokens <count>", "of KnormPress, KVPress and spec_decode: tokens of every prompt (default: 640)", numeric)
     .option("--presses <list>", "of KVPress: presses by name, such as \"snapkv,adakv(snapkv)\"; random is always among them", parts)
     .option("--ratios <list>", "of KVPress: shares of the entries to evict, such as \"0.5,0.75\"", numbers)
     .option("--continuation <tokens>", "of KVPress: tokens that are scored behind a compressed prompt (default: 128)", numeric)

@@ -7,11 +7,12 @@ import { z } from "zod";
 import { UsageError } from "../../engine/errors.ts";
 import { parseQuantizationConfig } from "../../models/quantization_config.ts";
 import { ofPresses } from "./press/problems.ts";
+import { ofSpeculation } from "./speculation/problems.ts";
 import { DEFAULTS, FIELDS, KEYS, show, type ExperimentConfig, type Key, type Problem } from "./schema.ts";
 
 /** Keys of techniques that have no experiment here. */
 const WITHOUT_EFFECT: Readonly<Record<string, string>> = {
-  press: "has no effect: techniques KnormPress and KVPress run presses, by the keys keep_ratios or presses and ratios; take it out", draft: "has no effect: nothing is speculated here; take it out",
+  press: "has no effect: techniques KnormPress and KVPress run presses, by the keys keep_ratios or presses and ratios; take it out",
 };
 
 /**
@@ -82,6 +83,7 @@ function contradictions(c: Partial<ExperimentConfig>, isGiven: (key: Key) => boo
     add("shared_prefix", `${c.shared_prefix} and max_tokens (${c.max_tokens}) leave no room for a prompt in max_model_len (${c.max_model_len})`);
   }
   if (c.technique === undefined || c.technique === "PagedAttention") return problems;
+  if (c.technique === "spec_decode") return [...problems, ...ofSpeculation(c)];
   return [...problems, ...(c.technique === "KnormPress" || c.technique === "KVPress" ? ofPresses(c, isGiven) : ofWeights(c, isGiven))];
 }
 

@@ -11,7 +11,7 @@ import { loadConfig, type LoadedConfig } from "./config.ts";
 import { machine } from "./environment.ts";
 import { ResultsFolder } from "./files.ts";
 import { program, requestOf } from "./flags.ts";
-import type { Hooks, Outcome } from "./measure.ts";
+import type { Hooks } from "./measure.ts";
 import { runMemoryBenchmark } from "./memory_benchmark.ts";
 import { runPagedAttention, runSharedPrefix } from "./paged_attention.ts";
 import { choosePrompts } from "./prompts.ts";
@@ -24,12 +24,17 @@ import { capacityMarkdown } from "./report/press_capacity.ts";
 import { pressJson, pressStatusOf, type PressRun } from "./report/press_json.ts";
 import { drawPress } from "./report/press_pictures.ts";
 import { pressSummary } from "./report/press_terminal.ts";
+import { specMarkdown } from "./report/spec.ts";
+import { specJson, specStatusOf, type SpecRun } from "./report/spec_json.ts";
+import { drawSpeculation } from "./report/spec_pictures.ts";
+import { specSummary } from "./report/spec_terminal.ts";
 import { memorySummary, terminalSummary } from "./report/terminal.ts";
 import { weightsArmMarkdown, weightsMarkdown, type ChartNote } from "./report/weights.ts";
 import { weightsArmJson, weightsJson, weightsStatusOf, type WeightsRun } from "./report/weights_json.ts";
 import { chartInput } from "./report/weights_chart.ts";
 import { weightsSummary } from "./report/weights_terminal.ts";
 import { runPresses } from "./press/experiment.ts";
+import { runSpeculation } from "./speculation/experiment.ts";
 import { runWeights } from "./weights/experiment.ts";
 
 const EXIT_FAILED_CELLS = 5;
@@ -64,7 +69,7 @@ function progress(): { onStep: (label: string, done: number, total: number) => v
 interface Finished { readonly status: Status; readonly summary: string; readonly json: () => string; readonly files: readonly (readonly [name: string, content: string | Uint8Array])[] }
 type Experiment = (info: Omit<RunInfo, "machine">, load: Load, hooks: Hooks) => Promise<Finished | null>;
 
-const measured = ({ arms }: Outcome): boolean => arms.some(({ iterations }) => iterations.length > 0);
+const measured = ({ arms }: { readonly arms: readonly { readonly iterations: readonly unknown[] }[] }): boolean => arms.some(({ iterations }) => iterations.length > 0);
 
 const layouts: Experiment = async (info, load, hooks) => {
   const outcome = await runPagedAttention(info.config, info.prompts, load, hooks);
@@ -140,6 +145,19 @@ const presses: Experiment = async (info, load, hooks) => {
   };
 };
 
+/** Speculative decoding: one report for all drafts, and a picture for each data set. */
+const speculation: Experiment = async (info, load, hooks) => {
+  const outcome = await runSpeculation(info.config, load, hooks);
+  if (!outcome.cells.some(measured)) return null;
+  const run: SpecRun = { ...info, speculation: outcome, prompts: outcome.prompts, machine: machine() };
+  const name = wordsOf(run).spec.files(info.config.batch_level, info.config.experiment_name);
+  const { note, files: pictures } = info.config.save_results ? await drawSpeculation(run) : { note: null, files: [] };
+  return {
+    status: specStatusOf(run), summary: specSummary(run), json: () => specJson(run),
+    files: [[`${name}.md`, specMarkdown(run, note, `${name}.json`)], [`${name}.json`, specJson(run)], ...pictures],
+  };
+};
+
 const CHART = "precision_benchmark_2rows";
 
 /** A chart that cannot be drawn is a note in the report: what was measured is not lost for a picture. */
@@ -162,7 +180,8 @@ async function execute({ config, file, origins }: LoadedConfig, load: Load, asJs
     const loadShown: Load = (model, options) => load(model, {
       ...options, onProgress: ({ stage, label, loaded: done, total }) => { bar.onStep(`${stage}: ${withoutControls(label)}`, done, total); },
     });
-    const experiment = config.technique === "KnormPress" || config.technique === "KVPress" ? presses : config.technique !== "PagedAttention" ? numberFormats
+    const experiment = config.technique === "KnormPress" || config.technique === "KVPress" ? presses : config.technique === "spec_decode" ? speculation
+      : config.technique !== "PagedAttention" ? numberFormats
       : config.benchmark_memory ? memoryBenchmark : config.shared_prefix !== undefined ? sharedPrefix : layouts;
     const finished = await interruptible((signal) => experiment({ config, configFile: file, origins, prompts, started }, loadShown, { signal, onStep: bar.onStep }));
     bar.stop();

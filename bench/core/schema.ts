@@ -7,12 +7,15 @@
 import { z } from "zod";
 import { isFloat, WEIGHT_FORMATS, type FloatFormat, type WeightFormat } from "../../kernels/formats.ts";
 import { KV_ENTRY_FORMATS } from "../../kernels/kv_formats.ts";
+import { MAX_DRAFTED } from "../../kernels/accept.ts";
+import { DATASETS } from "./datasets/load.ts";
 import { DISTRIBUTIONS } from "./lengths.ts";
+import { draftLengths } from "./speculation/k.ts";
 
-export const TECHNIQUES = ["PagedAttention", "量化", "precision", "KnormPress", "KVPress"] as const;
+export const TECHNIQUES = ["PagedAttention", "量化", "precision", "KnormPress", "KVPress", "spec_decode"] as const;
 export type Technique = (typeof TECHNIQUES)[number];
 /** Every name a technique goes by, in words. */
-export const TECHNIQUE_NAMES = "PagedAttention, 量化 (or quantization), precision, KnormPress or KVPress";
+export const TECHNIQUE_NAMES = "PagedAttention, 量化 (or quantization), precision, KnormPress, KVPress or spec_decode";
 
 /** How perplexity is counted: which tokens are scored with how much before them. */
 export const PROTOCOLS = ["hf-strided", "llama.cpp", "lm-eval-rolling", "decode"] as const;
@@ -67,11 +70,16 @@ export const FIELDS = {
   skip_layers: [z.array(z.int().min(0).max(4095)).max(4096).refine(isEachOnce).readonly(), "a list of layers, counted from 0, each once, such as [0] or []"],
   num_wikitext_samples: [z.int().min(0).max(1000), "a whole number from 0 to 1000"],
   num_pg19_samples: [z.int().min(0).max(1000), "a whole number from 0 to 1000"],
-  dataset: [z.enum(["bundled", "hub"]), "bundled (texts that come along, offline) or hub (WikiText-2 and PG-19, downloaded once)"],
+  dataset: [
+    z.union([z.enum(["bundled", "hub", ...DATASETS]), z.array(z.enum(DATASETS)).min(1).refine(isEachOnce).readonly()]),
+    `bundled (texts that come along, offline) or hub (WikiText-2 and PG-19, downloaded once); of spec_decode also some of ${DATASETS.join(", ")}`,
+  ],
   prompt_tokens: [positive(2 ** 20), "a whole number of tokens from 1"],
   presses: [z.array(z.string().min(1).max(200)).min(1).max(64).refine(isEachOnce).readonly(), "a list of presses, each once, such as [snapkv, adakv(snapkv)]"],
   ratios: [z.array(z.number().min(0).lt(1)).min(1).max(32).refine(isEachOnce).readonly(), "a list of shares to evict, each from 0 to below 1 and named once, such as [0.5]"],
   continuation: [positive(2 ** 20), "a whole number of tokens from 1"],
+  draft: [z.array(z.string().min(1).max(500)).min(1).max(8).refine(isEachOnce).readonly(), "a list of drafts, each once: a model, prompt-lookup, or self: and a format, such as [tiny-neox-draft, self:nf4]"],
+  k: [z.union([z.string(), z.int(), z.array(z.int()).readonly()]).refine((k) => draftLengths(k) !== null), `tokens per round, whole numbers from 1 to ${MAX_DRAFTED}, each once: a list or a range, such as [3, 5] or "3-10"`],
   prompts: [z.array(z.string().min(1)).min(1).max(10_000).optional(), "a list of texts"],
   prompts_file: [z.string().min(1).optional(), "a file with one prompt per line"],
   output_dir: [z.string().min(1).refine((path) => !path.split(/[\\/]/).includes("..")), "a folder, written without '..'"],
@@ -89,17 +97,17 @@ export const DEFAULTS = {
   formats: ["f32", "f16", "bf16"] as readonly WeightFormat[], loading: "auto", perplexity_text: "persuasion", perplexity_protocol: "hf-strided", perplexity_context: 512,
   perplexity_windows: 16, benchmark_memory: false, keep_ratios: [1, 0.9, 0.8, 0.7] as readonly number[], prune_after: 512, skip_layers: [0] as readonly number[],
   num_wikitext_samples: 3, num_pg19_samples: 2, dataset: "bundled", prompt_tokens: 640, presses: ["snapkv", "streaming_llm", "knorm"] as readonly string[],
-  ratios: [0.5] as readonly number[], continuation: 128, lang: "en", output_dir: "results", save_results: true,
+  ratios: [0.5] as readonly number[], continuation: 128, draft: ["tiny-neox-draft"] as readonly string[], k: "3-10", lang: "en", output_dir: "results", save_results: true,
 } as const satisfies Partial<ExperimentConfig>;
 
 const FORMATS: readonly Technique[] = ["量化", "precision"], PROMPTED: readonly Technique[] = ["PagedAttention", ...FORMATS];
 /** Keys that only some techniques look at, and what the others do instead. */
 const ONLY: Readonly<Partial<Record<Key, readonly Technique[]>>> = {
-  method: ["PagedAttention", "量化"], weights: ["PagedAttention", "量化", "KnormPress", "KVPress"], quantization_config: ["量化"], quantize_to: ["量化"], formats: ["precision"], loading: FORMATS,
+  method: ["PagedAttention", "量化"], weights: ["PagedAttention", "量化", "KnormPress", "KVPress", "spec_decode"], quantization_config: ["量化"], quantize_to: ["量化"], formats: ["precision"], loading: [...FORMATS, "spec_decode"],
   perplexity_text: [...FORMATS, "KVPress"], perplexity_protocol: FORMATS, perplexity_context: FORMATS, perplexity_stride: FORMATS, perplexity_windows: [...FORMATS, "KVPress"],
-  prompts: PROMPTED, prompts_file: PROMPTED, batch_size: PROMPTED, num_prompts: [...PROMPTED, "KVPress"],
+  prompts: PROMPTED, prompts_file: PROMPTED, batch_size: PROMPTED, num_prompts: [...PROMPTED, "KVPress", "spec_decode"],
   keep_ratios: ["KnormPress"], prune_after: ["KnormPress"], skip_layers: ["KnormPress"], num_wikitext_samples: ["KnormPress"], num_pg19_samples: ["KnormPress"],
-  dataset: ["KnormPress"], prompt_tokens: ["KnormPress", "KVPress"], presses: ["KVPress"], ratios: ["KVPress"], continuation: ["KVPress"],
+  dataset: ["KnormPress", "spec_decode"], prompt_tokens: ["KnormPress", "KVPress", "spec_decode"], draft: ["spec_decode"], k: ["spec_decode"], presses: ["KVPress"], ratios: ["KVPress"], continuation: ["KVPress"],
   benchmark_memory: ["PagedAttention"], distributions: ["PagedAttention"], shared_prefix: ["PagedAttention"],
 };
 
@@ -113,6 +121,7 @@ const INSTEAD: Readonly<Record<Technique, string>> = {
   PagedAttention: "which compares cache layouts of one unquantized model", 量化: "which compares a model with its quantized self",
   precision: "which loads the same model in each of its formats", KnormPress: "which runs samples of one length, one at a time, at every keep ratio",
   KVPress: "which admits as many sequences as memory holds, under every press and ratio",
+  spec_decode: "which runs prompts of one length, one at a time, with every draft and K",
 };
 
 /** A problem for every one of `given` that the technique does not look at. */

@@ -6,6 +6,7 @@
 import type { ArmName, LayoutArm } from "../arms.ts";
 import type { Distribution } from "../lengths.ts";
 import { pressEn } from "./press_en.ts";
+import { specEn } from "./spec_en.ts";
 import { weightsEn } from "./weights_en.ts";
 
 const metrics = {
@@ -156,6 +157,7 @@ export const en = {
   },
   weights: weightsEn,
   press: pressEn,
+  spec: specEn,
 };
 
 /** What a language must say. */

@@ -2,6 +2,7 @@
 
 import type { Words } from "./en.ts";
 import { pressZh } from "./press_zh.ts";
+import { specZh } from "./spec_zh.ts";
 import { weightsZh } from "./weights_zh.ts";
 
 export const zh: Words = {
@@ -134,4 +135,5 @@ export const zh: Words = {
   },
   weights: weightsZh,
   press: pressZh,
+  spec: specZh,
 };

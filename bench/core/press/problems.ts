@@ -18,6 +18,7 @@ export function ofPresses(c: Partial<ExperimentConfig>, isGiven: (key: Key) => b
   };
   room("max_tokens");
   if (c.technique === "KnormPress") {
+    if (c.dataset !== undefined && c.dataset !== "bundled" && c.dataset !== "hub") add("dataset", `expected bundled or hub, got ${show(c.dataset)}: num_wikitext_samples and num_pg19_samples say how many of each`);
     if (c.num_wikitext_samples === 0 && c.num_pg19_samples === 0) add("num_wikitext_samples", "0, and so is num_pg19_samples: there is nothing to run");
     return problems;
   }

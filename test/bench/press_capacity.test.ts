@@ -40,7 +40,7 @@ test("sequences at a time: what the freed blocks admit, against no press and its
   // 512 entries: of 100 + 28 tokens 4, of 50 + 28 tokens 6.
   assert.equal(run.press.arms.map((arm) => runningOf(arm)!.median), [4, 4, 4, 6, 4, 6, 4, 6]);
   assert.match(text, /snapkv 0\.5 against no press:\n\n- sequences at a time: 6\.00 where no press ran 4\.00 \(1\.50 ×\)/);
-  assert.match(text, /snapkv 0\.0 against no press \(the press acts and keeps everything: what acting itself costs\):\n\n- sequences at a time: 4\.00, no press 4\.00: no measurable difference/);
+  assert.match(text, /snapkv 0\.0 against no press \(the press acts once and keeps everything: what it costs to have one\):\n\n- sequences at a time: 4\.00, no press 4\.00: no measurable difference/);
   assert.match(text, /\| snapkv 0\.5 \| 6 \| [\d.]+ \|/);
   assert.match(text, /Protocol `prefill-continue\(100, 50\)` over 4 windows of `persuasion`/);
 });

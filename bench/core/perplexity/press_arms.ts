@@ -33,16 +33,18 @@ export interface Arm {
 export const PLAIN_ARM: Arm = { name: NO_PRESS, ratio: null, spec: null, press: null, mayIdle: true };
 
 /**
- * The presses that were asked for, and what a user should know about them. Of `all` those that cannot be had (by the positions or the attention
- * that were asked for) are left out, aloud; one that was named is refused. Throws UsageError.
+ * The presses that were asked for, and what a user should know about them. Of `all` those that cannot be had (by the positions or the
+ * attention that were asked for) are left out, aloud; one that was named is refused. Throws UsageError.
  */
 export function armsOf(config: PressConfig, names: PressNames): { arms: Arm[]; notes: string[] } {
   const { press, ratios, steps, attention } = config, notes: string[] = [];
   if (attention !== null) {
-    notes.push(`--attn-implementation ${attention} ${attention === "flash_attention_2" ? "only refuses presses that need attention weights" : "changes nothing"}: `
+    const does = attention === "flash_attention_2" ? "only refuses presses that need attention weights" : "changes nothing";
+    notes.push(`--attn-implementation ${attention} ${does}: `
       + "there is one attention here, and it is the same for every value");
   }
-  const common = { ...(config.skipLayers !== null && { skipLayers: config.skipLayers }), ...(config.positions !== null && { positions: config.positions }) };
+  const common = { ...(config.skipLayers !== null && { skipLayers: config.skipLayers }),
+    ...(config.positions !== null && { positions: config.positions }) };
   const build = (name: string, own: Spec): Arm => {
     const spec: Spec = { ...own, ...common }, made = names.make(spec), ratio = steps === null ? ratioOf(spec) : null;
     if (attention === "flash_attention_2" && made.stages.some(({ needs }) => needs.attention === true)) throw attentionRefusal(name);
@@ -51,10 +53,12 @@ export function armsOf(config: PressConfig, names: PressNames): { arms: Arm[]; n
   if (press === NO_PRESS) return { arms: [], notes };
   if (steps !== null) return { arms: [build("knorm", { name: "knorm_steps", ...steps })], notes };
   if (press !== "all") {
+    const asked = (ratios ?? [DEFAULT_RATIO]).map((ratio) => names.parse(press, ratio)); // first, so that a refusal says what was asked for
     // A press that has its ratio in its own text, or has none, is the same at every ratio.
     const isFixed = JSON.stringify(names.parse(press, 0.25)) === JSON.stringify(names.parse(press, 0.5));
-    if (isFixed && ratios !== null) throw new UsageError(`--compression-ratio: has no effect on ${press}, whose own parameters say what stays`);
-    return { arms: (isFixed ? [0.5] : ratios ?? [DEFAULT_RATIO]).map((ratio) => build(press, names.parse(press, ratio))), notes };
+    if (isFixed && ratios !== null)
+      throw new UsageError(`--compression-ratio: has no effect on ${press}, whose own parameters say what stays`);
+    return { arms: asked.map((spec) => build(press, spec)), notes };
   }
   const arms: Arm[] = [];
   for (const name of new Set([...names.all, CONTROL])) {

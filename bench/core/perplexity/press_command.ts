@@ -65,7 +65,8 @@ async function runPresses(
   const { most, layersOf } = await modelOf(config.model);
   const notes = [...armNotes], limit = Math.min(config.contextLimit, most);
   for (const { press } of arms) press?.check(layersOf);
-  if (limit < config.contextLimit) notes.push(`--context-limit ${config.contextLimit} is cut to ${limit}, the longest that ${config.model} allows`);
+  if (limit < config.contextLimit)
+    notes.push(`--context-limit ${config.contextLimit} is cut to ${limit}, the longest that ${config.model} allows`);
   const { weights, kv, kvMemory, adapter, speed } = config;
   if (speed !== null && speed.maxNewTokens >= limit) {
     throw new UsageError(`--max-new-tokens ${speed.maxNewTokens} leaves no prompt within the ${limit} tokens that ${config.model} allows`);
@@ -97,7 +98,8 @@ function fileName({ model, sample, press, ratios, steps, quality }: PressConfig)
   const last = (path: string): string => path.split(/[\\/]/).findLast((part) => !/^\.*$/.test(part)) ?? "x";
   const parts = [
     "perplexity", last(model), last(sample.dataset), ...(sample.subset === null ? [] : [sample.subset]),
-    ...(sample.index === 0 ? [] : [`document${sample.index}`]), press, ...(steps === null ? ratios === null ? [] : [ratios.join("-")] : [`keep${steps.keepRatio}-after${steps.pruneAfter}`]),
+    ...(sample.index === 0 ? [] : [`document${sample.index}`]), press, ...(steps === null ? ratios === null ? [] : [ratios.join("-")]
+      : [`keep${steps.keepRatio}-after${steps.pruneAfter}`]),
     ...(quality === null ? ["speed"] : [quality.applyPress ? quality.protocol : "plain"]),
   ];
   return `${parts.map((part) => part.replace(/[^\w.-]+/g, "-").replace(/-$/, "")).join("_").slice(0, 180)}.json`;

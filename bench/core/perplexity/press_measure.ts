@@ -1,11 +1,13 @@
 /**
- * A model on a text under presses: what each does to the prediction of the same tokens, and to the speed of generation. A press that evicted
- * nothing, though it was told to, makes its row invalid, whatever its figures are: they would be those of no press under another name.
+ * A model on a text under presses: what each does to the prediction of the same tokens, and to the speed of generation. A press that
+ * evicted nothing, though it was told to, makes its row invalid, whatever its figures are: they would be those of no press under another
+ * name.
  */
 
 import { UsageError } from "../../../engine/errors.ts";
 import type { LLM } from "../../../index.ts";
-import type { DivergenceResult, GenerateOptions, GenerateResult, PerplexityOptions, PerplexityResult, PressReport } from "../../../models/options.ts";
+import type { DivergenceResult, GenerateOptions, GenerateResult, PerplexityOptions, PerplexityResult,
+  PressReport } from "../../../models/options.ts";
 import { meanOf, type Mean } from "../../../models/perplexity.ts";
 import { qualityOf, type Quality } from "../quality.ts";
 import { CONTROL, PLAIN_ARM, type Arm } from "./press_arms.ts";
@@ -47,7 +49,8 @@ export interface Measured {
 
 export interface Watch { readonly signal: AbortSignal; readonly onStep: (label: string, done: number, total: number) => void }
 
-export async function measure(llm: Pressable, ids: readonly number[], config: PressConfig, arms: readonly Arm[], watch: Watch): Promise<Measured> {
+export async function measure(llm: Pressable, ids: readonly number[], config: PressConfig, arms: readonly Arm[],
+  watch: Watch): Promise<Measured> {
   const limit = Math.min(config.contextLimit, llm.maxModelLen), notes: string[] = [];
   const quality = config.quality === null ? null : await measureQuality(llm, ids, config, config.quality, limit, arms, watch, notes);
   const refused = new Map([...quality?.refused ?? []].map(([arm, why]) => [arm, `quality: ${why}`]));
@@ -57,16 +60,20 @@ export async function measure(llm: Pressable, ids: readonly number[], config: Pr
   const rows = arms.map((arm): Row => {
     const result = quality?.results.get(arm) ?? null, timed = speed?.of.get(arm) ?? null;
     const idle = [
-      ...(result === null ? [] : [{ part: "quality", why: whyIdle(result.press, config.steps, result.context, result.protocol === "decode") }]),
+      ...(result === null ? []
+        : [{ part: "quality", why: whyIdle(result.press, config.steps, result.context, result.protocol === "decode") }]),
       ...(timed === null ? [] : [{ part: "speed", why: whyIdle(timed.press ?? undefined, config.steps, speed!.promptTokens) }]),
     ].filter(({ why }) => why !== null);
-    const invalid = refused.get(arm) ?? (idle.length === 0 || arm.mayIdle ? null : idle.map(({ part, why }) => `${part}: ${why}`).join("; "));
+    const invalid = refused.get(arm) ?? (idle.length === 0 || arm.mayIdle ? null
+      : idle.map(({ part, why }) => `${part}: ${why}`).join("; "));
     return {
-      arm, invalid, engaged: idle.length === 0 && !refused.has(arm), quality: result && { result, quality: qualityOf(result) }, speed: timed,
+      arm, invalid, engaged: idle.length === 0 && !refused.has(arm), quality: result && { result, quality: qualityOf(result) },
+      speed: timed,
       againstRandom: againstRandom(arm, arms, quality?.results),
     };
   });
-  const first: Row = { arm: PLAIN_ARM, invalid: null, engaged: null, quality: null, speed: speed?.of.get(PLAIN_ARM) ?? null, againstRandom: null };
+  const first: Row = { arm: PLAIN_ARM, invalid: null, engaged: null, quality: null, speed: speed?.of.get(PLAIN_ARM) ?? null,
+    againstRandom: null };
   const badness = ({ invalid, quality: of }: Row): number => (invalid !== null ? Infinity : of?.quality.perplexity.value ?? 0);
   return {
     rows: [first, ...rows.toSorted((a, b) => (badness(a) === badness(b) ? 0 : badness(a) - badness(b)))],
@@ -104,11 +111,15 @@ async function measureQuality(
   }
   const [beside] = results.values();
   const plain = beside === undefined ? await llm.perplexity(ids, optionsOf(PLAIN_ARM, 0)) : { ...beside, nlls: beside.baseNlls };
-  const windows = ids.length / (stride ?? context + (continuation ?? 0)), isCut = protocol === "llama.cpp" || protocol === "prefill-continue";
+  const windows = ids.length / (stride ?? context + (continuation ?? 0)), isCut = protocol === "llama.cpp"
+    || protocol === "prefill-continue";
   return { plain, results, refused, windowsOfText: isCut ? Math.floor(windows) : Math.ceil(windows) };
 }
 
-/** C and T (null where a protocol has none): as asked for; else what a text of `count` tokens and `limit` allow, said aloud. Throws UsageError. */
+/**
+ * C and T (null where a protocol has none): as asked for; else what a text of `count` tokens and `limit` allow, said aloud. Throws
+ * UsageError.
+ */
 function windowOf(
   count: number, { protocol, context, continuation, applyPress }: QualityConfig, limit: number, notes: string[],
 ): { context: number; continuation: number | null } {
@@ -128,8 +139,8 @@ function windowOf(
 }
 
 /**
- * Why nothing, or everything, was evicted; null when it was neither. `context`: tokens that there were to evict from. `isDecode`: of a window that
- * is read token by token, whose first token is the prompt.
+ * Why nothing, or everything, was evicted; null when it was neither. `context`: tokens that there were to evict from. `isDecode`: of a
+ * window that is read token by token, whose first token is the prompt.
  */
 export function whyIdle(report: PressReport | undefined, steps: PressConfig["steps"], context: number, isDecode = false): string | null {
   if (report === undefined) return "the press was not there: nothing was evicted";

@@ -1,10 +1,14 @@
 /**
  * From the flags of `node bench/perplexity.ts` to a measurement under presses. The flags are those of the fourth source and mean:
  *   text     one document of --dataset (--sample-idx), read from its first token on
- *   quality  without --ppl-apply-press the plain perplexity of the model, which no press takes part in, by any protocol. With it, that under
- *            each press beside no press on the same tokens: prefill-continue(C, T), where C tokens are read, the press acts once, and T more are
- *            scored, the first of them by what was read before (C = --context 512, T = --continuation 128), or decode, where a press acts after
- *            tokens of its own choice. One forward pass over a whole window cannot see a press: what a press removes has been attended to by
+ *   quality  without --ppl-apply-press the plain perplexity of the model, which no press takes part in, by any protocol. With it, that
+ *            under
+ *            each press beside no press on the same tokens: prefill-continue(C, T), where C tokens are read, the press acts once, and T
+ *            more are
+ *            scored, the first of them by what was read before (C = --context 512, T = --continuation 128), or decode, where a press acts
+ *            after
+ *            tokens of its own choice. One forward pass over a whole window cannot see a press: what a press removes has been attended to
+ *            by
  *            then. Windows do not overlap.
  *   speed    the first --context-limit tokens less --max-new-tokens are the prompt, that many new tokens are generated, each arm in turn
  *   limit    --context-limit is the longest that the model ever sees of the text at once: a window, or a prompt with its continuation
@@ -69,16 +73,20 @@ export interface SpeedConfig {
 const RATIO = real(0, { max: 1, openMax: true });
 const weights = choice("auto", ...WEIGHT_FORMATS), kv = choice(...KV_FORMATS);
 const RULES = {
-  model: anyText, weights, kv, kvMemory: memory, maxModelLen: whole(2), adapter: anyText, text: anyText, dataset: anyText, subset: anyText, sampleIdx: whole(0),
+  model: anyText, weights, kv, kvMemory: memory, maxModelLen: whole(2), adapter: anyText, text: anyText, dataset: anyText, subset: anyText,
+  sampleIdx: whole(0),
   press: anyText, compressionRatio: list(RATIO, `shares to evict, each ${RATIO.words}, separated by commas`),
   keepRatio: real(0, { max: 1, open: true }), pruneAfter: whole(1),
-  skipLayers: list(whole(0), "layers, separated by commas"), positions: choice(...POSITION_POLICIES), attnImplementation: choice(...ATTENTION_IMPLEMENTATIONS),
-  contextLimit: whole(3), maxNewTokens: whole(0), minNewTokens: whole(1), repetitions: whole(1, 1000), protocol: choice(...PROTOCOL_FLAGS), context: whole(1),
+  skipLayers: list(whole(0), "layers, separated by commas"), positions: choice(...POSITION_POLICIES),
+  attnImplementation: choice(...ATTENTION_IMPLEMENTATIONS),
+  contextLimit: whole(3), maxNewTokens: whole(0), minNewTokens: whole(1), repetitions: whole(1, 1000), protocol: choice(...PROTOCOL_FLAGS),
+  context: whole(1),
   continuation: whole(1), stride: whole(1), maxWindows: whole(1), outputDir: anyText, json: anyText,
 } as const;
 
 const PRESS_FLAGS = [
-  "press", "compressionRatio", "keepRatio", "pruneAfter", "skipLayers", "positions", "attnImplementation", "contextLimit", "maxNewTokens", "minNewTokens", "speedOnly",
+  "press", "compressionRatio", "keepRatio", "pruneAfter", "skipLayers", "positions", "attnImplementation", "contextLimit", "maxNewTokens",
+  "minNewTokens", "speedOnly",
   "speedDecodeOnly", "pplApplyPress", "repetitions", "continuation", "outputDir",
 ];
 
@@ -91,7 +99,8 @@ export function asksForPresses(flags: Readonly<Record<string, unknown>>): boolea
 export function pressConfig(flags: Readonly<Record<string, unknown>>): PressConfig {
   const problems: string[] = [];
   const values = readFlags(RULES, flags, problems);
-  const applyPress = flags["pplApplyPress"] === true, speedOnly = flags["speedOnly"] === true, decodeOnly = flags["speedDecodeOnly"] === true;
+  const applyPress = flags["pplApplyPress"] === true, speedOnly = flags["speedOnly"] === true,
+    decodeOnly = flags["speedDecodeOnly"] === true;
   const complain = (name: string, why: string): void => { problems.push(`--${name}: ${why}`); };
   const idle = (given: unknown, name: string, without: string): void => {
     if (given !== undefined && given !== false) complain(name, `has no effect ${without}`);
@@ -102,7 +111,8 @@ export function pressConfig(flags: Readonly<Record<string, unknown>>): PressConf
     complain("base-weights", "compares number formats, and here presses are compared with none: one at a time");
   }
   if (values.text !== undefined && values.dataset !== undefined) complain("text", "is what --dataset names, too: give one of them");
-  if (isSteps && press !== "knorm") complain("keep-ratio", `prunes by norms after every token, as knorm; ${press} cannot: give --compression-ratio`);
+  if (isSteps && press !== "knorm")
+    complain("keep-ratio", `prunes by norms after every token, as knorm; ${press} cannot: give --compression-ratio`);
   if (isSteps && values.compressionRatio !== undefined) {
     complain("compression-ratio", "is the share that is evicted once, --keep-ratio what stays after every token: give one of them");
   }
@@ -117,30 +127,36 @@ export function pressConfig(flags: Readonly<Record<string, unknown>>): PressConf
   if (protocol !== "strided") idle(values.stride, "stride", `under ${protocol}, whose windows do not overlap`);
   if (protocol !== "prefill-continue") idle(values.continuation, "continuation", `under ${protocol}`);
   if (speedOnly) {
-    const ofQuality = { "ppl-apply-press": applyPress, protocol: values.protocol, context: values.context, "max-windows": values.maxWindows };
+    const ofQuality = { "ppl-apply-press": applyPress, protocol: values.protocol, context: values.context,
+      "max-windows": values.maxWindows };
     for (const [name, given] of Object.entries(ofQuality)) idle(given, name, "with --speed-only");
   }
   if (values.json !== undefined) idle(values.outputDir, "output-dir", "with --json, which names the file");
-  const maxNewTokens = values.maxNewTokens ?? 200, minNewTokens = values.minNewTokens ?? maxNewTokens, contextLimit = values.contextLimit ?? 4096;
+  const maxNewTokens = values.maxNewTokens ?? 200, minNewTokens = values.minNewTokens ?? maxNewTokens,
+    contextLimit = values.contextLimit ?? 4096;
   if (maxNewTokens === 0) {
     if (speedOnly) complain("speed-only", "leaves nothing to do with --max-new-tokens 0");
     const ofSpeed = { "min-new-tokens": values.minNewTokens, "speed-decode-only": decodeOnly, repetitions: values.repetitions };
     for (const [name, given] of Object.entries(ofSpeed)) idle(given, name, "with --max-new-tokens 0");
   } else if (minNewTokens > maxNewTokens) complain("min-new-tokens", `is ${minNewTokens}, but --max-new-tokens is ${maxNewTokens}`);
   if (decodeOnly && maxNewTokens === 1) complain("speed-decode-only", "needs two new tokens: the first one comes out of the prefill");
-  if (maxNewTokens >= contextLimit) complain("max-new-tokens", `is ${maxNewTokens}, which leaves no prompt within --context-limit ${contextLimit}`);
+  if (maxNewTokens >= contextLimit)
+    complain("max-new-tokens", `is ${maxNewTokens}, which leaves no prompt within --context-limit ${contextLimit}`);
   if (values.context !== undefined && values.context + (values.continuation ?? 0) > contextLimit) {
     complain("context", `a window of it is longer than --context-limit ${contextLimit}`);
   }
   refuse(problems);
   return {
-    model: values.model ?? "tiny-neox", weights: values.weights ?? "auto", kv: values.kv ?? "f16", kvMemory: values.kvMemory ?? null, adapter: values.adapter ?? "auto",
+    model: values.model ?? "tiny-neox", weights: values.weights ?? "auto", kv: values.kv ?? "f16", kvMemory: values.kvMemory ?? null,
+    adapter: values.adapter ?? "auto",
     sample: { dataset: values.dataset ?? values.text ?? "pg19-sample", subset: values.subset ?? null, index: values.sampleIdx ?? 0 },
-    press, ratios: values.compressionRatio ?? null, steps: isSteps ? { keepRatio: values.keepRatio!, pruneAfter: values.pruneAfter ?? 512 } : null,
+    press, ratios: values.compressionRatio ?? null, steps: isSteps ? { keepRatio: values.keepRatio!, pruneAfter: values.pruneAfter ?? 512 }
+      : null,
     skipLayers: values.skipLayers ?? null, positions: values.positions ?? null, attention: values.attnImplementation ?? null,
     contextLimit: Math.min(contextLimit, values.maxModelLen ?? Infinity),
     quality: speedOnly ? null : {
-      applyPress, protocol, context: values.context ?? null, continuation: values.continuation ?? null, stride: values.stride ?? null, maxWindows: values.maxWindows ?? 16,
+      applyPress, protocol, context: values.context ?? null, continuation: values.continuation ?? null, stride: values.stride ?? null,
+      maxWindows: values.maxWindows ?? 16,
     },
     speed: maxNewTokens === 0 ? null : { maxNewTokens, minNewTokens, decodeOnly, repetitions: values.repetitions ?? 3 },
     outputDir: values.outputDir ?? "results", json: values.json ?? null,
@@ -154,7 +170,8 @@ function protocolOf(
 ): PerplexityProtocol {
   const asked = named ?? (applyPress ? (isSteps ? "decode" : "prefill-continue") : "hf-strided");
   if (applyPress && !speedOnly && asked !== "decode" && asked !== "prefill-continue") {
-    complain("protocol", `${asked} reads a window in one forward pass, which cannot see a press: every token has attended to all before it by the time `
+    complain("protocol",
+    `${asked} reads a window in one forward pass, which cannot see a press: every token has attended to all before it by the time `
       + "a press removes any. Take prefill-continue or decode, or leave out --ppl-apply-press");
   }
   if (applyPress && isSteps && asked === "prefill-continue") {
@@ -165,6 +182,7 @@ function protocolOf(
 
 /** Throws UsageError where a press is shown attention weights by an implementation that has none. */
 export function attentionRefusal(name: string): UsageError {
-  return new UsageError(`--attn-implementation flash_attention_2: ${name} needs attention weights, and this is a layout that cannot give them: `
+  return new UsageError(
+    `--attn-implementation flash_attention_2: ${name} needs attention weights, and this is a layout that cannot give them: `
     + "take eager, or another press");
 }

@@ -40,18 +40,31 @@ export function pressText(run: PressRun): string {
   const title = sample.title === null ? "" : `, "${sample.title}"`, subset = sample.subset === null ? "" : ` ${sample.subset}`;
   return [
     `${source.id}: weights ${config.weights}, kv ${config.kv}, on ${environment.adapter.description}`,
-    `text: ${sample.dataset}${subset}, document ${sample.index} of ${sample.documents}${title}, ${tokens} tokens, SHA-256 ${sample.sha256.slice(0, 16)}…`,
+    `text: ${sample.dataset}${subset}, document ${sample.index} of ${sample.documents}${title}, ${tokens} tokens, ` +
+      `SHA-256 ${sample.sha256.slice(0, 16)}…`,
     ...(plain === null ? [] : [qualityLine(run, plain)]),
     ...(speed === null ? [] : [speedLine(run, speed)]),
-    "", table(run), ...verdicts(measured.rows), ...[...notes, ...measured.notes].map((note) => `note: ${note}`),
+    "", table(run), ...verdicts(measured.rows), ...[...notes, ...measured.notes, ...notesBeside(measured.rows)].map(
+      (note) => `note: ${note}`),
     ...(source.random ? ["random weights: figures of quality mean nothing"] : []),
-    ...(environment.adapter.software ? ["software adapter: a CPU, whose absolute speed says nothing about a GPU"] : []), `${seconds.toFixed(0)} s in all`,
+    ...(environment.adapter.software ? ["software adapter: a CPU, whose absolute speed says nothing about a GPU"] : []),
+    `${seconds.toFixed(0)} s in all`,
   ].join("\n");
+}
+
+/** Why rows that kept as many entries may have freed different numbers of bytes. */
+function notesBeside(rows: readonly Row[]): string[] {
+  const wants = rows.flatMap(
+    ({ arm: { press } }) => (press === null ? [] : [press.stages.some(({ needs }) => needs.norms === true || needs.attention === true)]));
+  return wants.includes(true) && wants.includes(false)
+    ? ["freed has in it what some presses want noted beside each entry (norms 4 bytes, attention 8), for all rows measured after the " +
+    "first that wants it"] : [];
 }
 
 function qualityLine({ config, measured }: PressRun, { tokens, windows, ...plain }: NonNullable<Measured["plain"]>): string {
   const { applyPress } = config.quality!, of = measured.windowsOfText!;
-  const scored = `quality: ${protocolName(plain)}: ${tokens} tokens in ${windows}${of > windows ? ` of ${of}` : ""} window${of === 1 ? "" : "s"}`;
+  const counted = `${windows}${of > windows ? ` of ${of}` : ""} window${of === 1 ? "" : "s"}`;
+  const scored = `quality: ${protocolName(plain)}: ${tokens} tokens in ${counted}`;
   if (applyPress) return `${scored}; PPL is under each press, behind it; ΔPPL, KLD and same top are against no press on the same tokens`;
   if (config.press === NO_PRESS) return scored;
   return `${scored}; PPL is the plain one, which no press took part in (--ppl-apply-press measures it under the presses)`;
@@ -59,9 +72,18 @@ function qualityLine({ config, measured }: PressRun, { tokens, windows, ...plain
 
 /** With what chance alone does to the figure in the table. */
 function speedLine({ config, measured }: PressRun, { promptTokens, again }: NonNullable<Measured["speed"]>): string {
-  const { maxNewTokens, repetitions } = config.speed!, [first, second] = [measured.rows[0]!.speed!, again].map((speed) => timedBy(config, speed));
-  const noise = first === null || second === null ? "" : `; no press against itself: ${percent(Math.abs(second!.median / first!.median - 1))} apart, and less than that between two rows says nothing`;
-  return `speed: ${maxNewTokens} new tokens behind ${promptTokens}, medians of ${repetitions} repetition${repetitions === 1 ? "" : "s"} in drawn order${noise}`;
+  const { maxNewTokens, repetitions } = config.speed!, first = timedBy(config, measured.rows[0]!.speed!), second = timedBy(config, again);
+  const noise = first === null || second === null ? ""
+    : `; no press, run twice: ` +
+      `medians ${percent(Math.abs(second.median / first.median - 1))} apart, ` +
+      `repetitions ${percent(spreadOf(first, second))}: less between two rows says nothing`;
+  const repeated = `${repetitions} repetition${repetitions === 1 ? "" : "s"} in drawn order`;
+  return `speed: ${maxNewTokens} new tokens behind ${promptTokens}, medians of ${repeated}${noise}`;
+}
+
+/** How far repetitions of equal arms lay from each other. */
+function spreadOf(...arms: readonly Summary[]): number {
+  return Math.max(...arms.map(({ max }) => max)) / Math.min(...arms.map(({ min }) => min)) - 1;
 }
 
 function timedBy({ speed: asked }: PressConfig, { tokensPerSecond, decodeTokensPerSecond }: Speed): Summary | null {
@@ -69,7 +91,8 @@ function timedBy({ speed: asked }: PressConfig, { tokensPerSecond, decodeTokensP
 }
 
 function table({ config, measured }: PressRun): string {
-  const { rows, plain } = measured, hasQuality = plain !== null, isPressed = config.quality?.applyPress === true, isTimed = config.speed !== null;
+  const { rows, plain } = measured, hasQuality = plain !== null, isPressed = config.quality?.applyPress === true,
+    isTimed = config.speed !== null;
   const doubt = isInvalid({ measured });
   const head = ["press", "ratio", ...(hasQuality ? ["PPL"] : []), ...(isPressed ? ["ΔPPL", "KLD", "same top"] : []), "kept", "freed",
     ...(isTimed ? [config.speed!.decodeOnly ? "decode tok/s" : "tok/s", "TTFT ms", "press ms"] : []), ...(doubt ? [""] : [])];
@@ -83,9 +106,12 @@ function table({ config, measured }: PressRun): string {
     const inWords = (figures: Summary | null | undefined): string => figures?.median.toFixed(1) ?? "–";
     const timed = speed && timedBy(config, speed);
     lines.push([
-      arm.name, arm.ratio !== null ? String(arm.ratio) : isPlain || config.steps === null ? "" : `keep ${config.steps.keepRatio}`, ...(hasQuality ? [ppl] : []),
-      ...(isPressed ? (of === undefined ? ["–", "–", "–"] : [signed(of.perplexity.value - perplexity!), figure(of.kld), percent(of.sameTop.mean)]) : []),
-      isPlain ? "all" : report === null || report.seen === 0 ? "–" : `${percent(keptMean(report) / report.seen)} of ${Math.round(report.seen)}`,
+      arm.name, arm.ratio !== null ? String(arm.ratio) : isPlain || config.steps === null ? "" : `keep ${config.steps.keepRatio}`,
+      ...(hasQuality ? [ppl] : []),
+      ...(isPressed ? (of === undefined ? ["–", "–", "–"] : [signed(of.perplexity.value - perplexity!), figure(of.kld),
+        percent(of.sameTop.mean)]) : []),
+      isPlain ? "all" : report === null || report.seen === 0 ? "–"
+        : `${percent(keptMean(report) / report.seen)} of ${Math.round(report.seen)}`,
       isPlain || report === null ? "–" : sizeText(report.freedBytes / windows),
       ...(isTimed ? [timed, speed?.ttft, speed?.pressMs].map(inWords) : []),
       ...(doubt ? [invalid === null ? "" : "INVALID"] : []),
@@ -108,7 +134,8 @@ function verdicts(rows: readonly Row[]): string[] {
   const sentence = (verdict: Verdict, words: string): string[] => (groups.has(verdict) ? [`${words}: ${said(groups.get(verdict)!)}`] : []);
   return [
     ...lines,
-    `against ${CONTROL}, which evicts by chance (−log p less that of ${CONTROL}, nats per token, with its standard error over windows; less is better):`,
+    `against ${CONTROL}, which evicts by chance (−log p less that of ${CONTROL}, nats per token, with its standard error over windows; ` +
+      `less is better):`,
     ...sentence("worse", "  did NOT beat it, and did worse"), ...sentence("open", "  did NOT beat it beyond two standard errors"),
     ...sentence("beat", "  beat it"),
   ];
@@ -139,16 +166,19 @@ export function pressJson(run: PressRun): string {
   return finiteJson({
     schemaVersion: SCHEMA_VERSION, experiment: "perplexity-under-presses", status: isInvalid(run) ? "invalid" : "complete", config,
     corpus: { ...corpus, tokens },
-    protocol: plain && { name: protocolName(plain), protocol: plain.protocol, context: plain.context, stride: plain.stride, underPress: config.quality!.applyPress },
+    protocol: plain && { name: protocolName(plain), protocol: plain.protocol, context: plain.context, stride: plain.stride,
+      underPress: config.quality!.applyPress },
     noPress: plain && {
       tokens: plain.tokens, windows: plain.windows, windowsOfText: measured.windowsOfText, tokensPerWindow: plain.tokensPerWindow,
-      meanNll: meanOf(plain.nlls, plain.tokensPerWindow), perplexity: Math.exp(meanOf(plain.nlls, plain.tokensPerWindow).mean), nlls: Array.from(plain.nlls),
+      meanNll: meanOf(plain.nlls, plain.tokensPerWindow), perplexity: Math.exp(meanOf(plain.nlls, plain.tokensPerWindow).mean),
+      nlls: Array.from(plain.nlls),
     },
     rows: measured.rows.map(({ arm, invalid, engaged, quality, speed, againstRandom }) => ({
       press: arm.name, ratio: arm.ratio, spec: arm.spec, name: arm.press?.name ?? null, positions: arm.press?.positions ?? null,
       status: invalid === null ? "complete" : "invalid", invalid, engaged,
       quality: quality && {
-        ...quality.quality, press: quality.result.press ?? null, freedBytesPerWindow: (quality.result.press?.freedBytes ?? 0) / quality.result.windows,
+        ...quality.quality, press: quality.result.press ?? null, freedBytesPerWindow: (quality.result.press?.freedBytes ?? 0)
+          / quality.result.windows,
         perToken: Object.fromEntries(PER_TOKEN.map((name) => [name, Array.from(quality.result[name])])),
       },
       againstRandom: againstRandom && { ...againstRandom, verdict: verdictOf(againstRandom) }, speed,

@@ -37,13 +37,16 @@ const WARM_UP_TOKENS = 4;
 
 /** With `lenient` a press that the library refuses is left out instead of ending the run. Throws UsageError when there is no prompt. */
 export async function measureSpeed(
-  llm: Pressable, ids: readonly number[], config: SpeedConfig, limit: number, pressed: readonly Arm[], { signal, onStep }: Watch, lenient: boolean, notes: string[],
+  llm: Pressable, ids: readonly number[], config: SpeedConfig, limit: number, pressed: readonly Arm[], { signal, onStep }: Watch,
+  lenient: boolean, notes: string[],
 ): Promise<Speeds> {
   const { maxNewTokens, minNewTokens, repetitions } = config;
   const prompt = ids.slice(0, limit - maxNewTokens);
-  if (prompt.length === 0) throw new UsageError(`--max-new-tokens ${maxNewTokens} leaves no prompt within the ${limit} tokens that there are`);
+  if (prompt.length === 0)
+    throw new UsageError(`--max-new-tokens ${maxNewTokens} leaves no prompt within the ${limit} tokens that there are`);
   if (prompt.length < limit - maxNewTokens) notes.push(`the text has ${ids.length} tokens: the prompt of the speed part is all of it`);
-  const generate = ({ press }: Arm, count: number): Promise<GenerateResult> => llm.generate(prompt, { maxNewTokens: count, ignoreEos: true, press, signal });
+  const generate = ({ press }: Arm, count: number): Promise<GenerateResult> =>
+    llm.generate(prompt, { maxNewTokens: count, ignoreEos: true, press, signal });
 
   const again: Arm = { ...PLAIN_ARM, name: `${PLAIN_ARM.name} again` };
   const arms: Arm[] = [PLAIN_ARM, again], refused = new Map<Arm, string>();
@@ -85,7 +88,8 @@ export function speedOf(results: readonly GenerateResult[], minNewTokens: number
   const first = results[0]!.stats.press ?? null;
   return {
     tokensPerSecond: summarise(results.map(({ timings }, i) => (1000 * counts[i]!) / (timings.ttft + decodeMs[i]!)))!,
-    decodeTokensPerSecond: summarise(counts.map((count, i) => (count > 1 && decodeMs[i]! > 0 ? (1000 * (count - 1)) / decodeMs[i]! : null))),
+    decodeTokensPerSecond: summarise(
+      counts.map((count, i) => (count > 1 && decodeMs[i]! > 0 ? (1000 * (count - 1)) / decodeMs[i]! : null))),
     ttft: summarise(results.map(({ timings }) => timings.ttft))!,
     pressMs: summarise(results.map(({ stats }) => stats.press?.ms ?? null)), newTokens: counts, press: first, text: results[0]!.text,
   };

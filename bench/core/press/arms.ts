@@ -1,9 +1,10 @@
 /**
- * The arms of the experiments on presses. One LLM serves them all: what differs is what a request asks for, so weights, kernels and pool are
- * not merely equal but the same. No press runs twice, under its own name and as `again`: two equal arms differ by what the machine makes
- * of them, and nothing smaller is told as a difference.
+ * The arms of the experiments on presses. One LLM serves them all: what differs is what a request asks for, so weights, kernels and pool
+ * are not merely equal but the same. No press runs twice, under its own name and as `again`: two equal arms differ by what the machine
+ * makes of them, and nothing smaller is told as a difference.
  *
- *   KnormPress   no press · again · one arm for each of `keep_ratios`; at 1.0 the press acts once and keeps everything: what it costs to have one
+ *   KnormPress   no press · again · one arm for each of `keep_ratios`; at 1.0 the press acts once and keeps everything: what it costs to
+ *                have one
  *   KVPress      no press · again · one arm for each of `presses` and `ratios`, `random` always among them: the negative control
  */
 

@@ -1,7 +1,7 @@
 /**
  * The measuring of presses: arms take turns in seeded random order within each iteration, after warm-up, on the same prompts with the same
- * seeds, in the same LLM. KnormPress runs its samples one at a time, since only so is a time to first token that of a prompt and not that of a queue;
- * KVPress sends all at once and lets memory decide how many run together.
+ * seeds, in the same LLM. KnormPress runs its samples one at a time, since only so is a time to first token that of a prompt and not that
+ * of a queue; KVPress sends all at once and lets memory decide how many run together.
  */
 
 import { AbortedError } from "../../../engine/errors.ts";
@@ -48,7 +48,8 @@ export interface Place { readonly llm: Model; readonly meter: CacheMeter }
 
 /** `together`: all prompts at once. Steps of progress go on from `before`. */
 export async function measurePresses(
-  { llm, meter }: Place, arms: readonly PressArm[], prompts: readonly (readonly number[])[], config: ExperimentConfig, together: boolean, { signal, onStep }: Hooks,
+  { llm, meter }: Place, arms: readonly PressArm[], prompts: readonly (readonly number[])[], config: ExperimentConfig, together: boolean,
+  { signal, onStep }: Hooks,
 ): Promise<Measured> {
   const { warmup_iterations: warmups, test_iterations: tests, seed } = config;
   const random = seeded(seed), order: string[][] = [];
@@ -94,12 +95,14 @@ export async function measurePresses(
 }
 
 /** Prompt `at` is always sampled with seed + at, as it is in a batch. */
-function optionsOf({ options }: PressArm, { max_tokens: maxNewTokens, temperature, top_p: topP, seed }: ExperimentConfig, at: number, signal: AbortSignal) {
+function optionsOf({ options }: PressArm, { max_tokens: maxNewTokens, temperature, top_p: topP, seed }: ExperimentConfig, at: number,
+  signal: AbortSignal) {
   return { maxNewTokens, temperature, topP, ignoreEos: true, seed: (seed + at) >>> 0, signal, ...options };
 }
 
 async function oneByOne(
-  llm: Model, prompts: readonly (readonly number[])[], arm: PressArm, config: ExperimentConfig, signal: AbortSignal, onHeld: (points: readonly Point[]) => void,
+  llm: Model, prompts: readonly (readonly number[])[], arm: PressArm, config: ExperimentConfig, signal: AbortSignal,
+  onHeld: (points: readonly Point[]) => void,
 ): Promise<GenerateResult[]> {
   const results: GenerateResult[] = [];
   for (const [at, ids] of prompts.entries()) {
@@ -135,5 +138,6 @@ function requestOf({ ids, promptTokens, timings: { ttft, total, tpot, itl }, sta
 function highest(before: MemoryBytes | undefined, now: MemoryBytes): MemoryBytes {
   if (before === undefined) return now;
   const most = (key: keyof MemoryBytes): number => Math.max(before[key], now[key]);
-  return { weights: most("weights"), kv: most("kv"), activations: most("activations"), logits: most("logits"), staging: most("staging"), total: most("total") };
+  return { weights: most("weights"), kv: most("kv"), activations: most("activations"), logits: most("logits"), staging: most("staging"),
+    total: most("total") };
 }

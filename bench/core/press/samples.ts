@@ -1,7 +1,7 @@
 /**
  * Stretches of text of one length in tokens: prompts, and windows to score. Taken from the documents of a data set
- * (../datasets/load.ts) in their order, the first stretch of every document that is long enough, then the second of each, and so on, so that
- * no two overlap. A stretch remembers where it stood.
+ * (../datasets/load.ts) in their order, the first stretch of every document that is long enough, then the second of each, and so on, so
+ * that no two overlap. A stretch remembers where it stood.
  */
 
 import { UsageError } from "../../../engine/errors.ts";
@@ -26,7 +26,8 @@ const CHARACTERS = 8;
 
 /** `count` stretches of `tokens` tokens. Throws UsageError when the data set does not hold as many. */
 export async function stretchesOf(
-  dataset: string, count: number, tokens: number, tokenizer: Model["tokenizer"], { signal, onStep }: { readonly signal: AbortSignal; readonly onStep: (label: string, done: number, total: number) => void },
+  dataset: string, count: number, tokens: number, tokenizer: Model["tokenizer"],
+  { signal, onStep }: { readonly signal: AbortSignal; readonly onStep: (label: string, done: number, total: number) => void },
 ): Promise<Stretch[]> {
   const found: Stretch[] = [], documents = new Map<number, Sample>();
   const read = async (index: number): Promise<Sample> => {
@@ -45,7 +46,8 @@ export async function stretchesOf(
     }
   }
   if (found.length < count) {
-    throw new UsageError(`${dataset} holds ${found.length} stretches of ${tokens} tokens, but ${count} are asked for: ask for fewer or shorter ones`);
+    throw new UsageError(
+      `${dataset} holds ${found.length} stretches of ${tokens} tokens, but ${count} are asked for: ask for fewer or shorter ones`);
   }
   return found;
 }

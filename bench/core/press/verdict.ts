@@ -1,7 +1,7 @@
 /**
- * What may be concluded from a run of presses. An arm counts only if its press evicted something, in every request and in what was scored; no
- * press twice, and the press that keeps everything, must write the same texts. A difference of speed counts when the iterations agree on it
- * and it is larger than what the two equal arms may differ by; one of perplexity when it is more than two standard errors of the paired
+ * What may be concluded from a run of presses. An arm counts only if its press evicted something, in every request and in what was scored;
+ * no press twice, and the press that keeps everything, must write the same texts. A difference of speed counts when the iterations agree on
+ * it and it is larger than what the two equal arms may differ by; one of perplexity when it is more than two standard errors of the paired
  * difference.
  */
 
@@ -49,7 +49,8 @@ export function judgePresses({ arms }: Pick<PressOutcome, "arms">, config: Exper
 }
 
 /** Every metric of `to` against `from`, iteration by iteration; with `control`, no less counts than what that holds. */
-export function changesOf(from: Pick<PressArmResult, "iterations">, to: Pick<PressArmResult, "iterations">, control?: readonly MetricChange[]): MetricChange[] {
+export function changesOf(from: Pick<PressArmResult, "iterations">, to: Pick<PressArmResult, "iterations">,
+  control?: readonly MetricChange[]): MetricChange[] {
   const others = metricsOf(to);
   return metricsOf(from).map((metric, i) => {
     const { low, high } = control?.[i]?.change ?? { low: 0, high: 0 };
@@ -67,18 +68,21 @@ function notEngaged({ keep, iterations, quality }: PressArmResult, config: Exper
   if (keep === 1) return null;
   for (const { promptTokens, newTokens, report } of iterations.flatMap(({ requests }) => requests)) {
     if ((report?.evicted ?? 0) > 0) continue;
-    if (config.technique === "KnormPress" && promptTokens + newTokens < config.prune_after) return say.tooShort(promptTokens, newTokens, config.prune_after);
+    if (config.technique === "KnormPress" && promptTokens + newTokens < config.prune_after)
+      return say.tooShort(promptTokens, newTokens, config.prune_after);
     return say.notEvicted(report?.events ?? 0, promptTokens, newTokens);
   }
   return quality === null || (quality.report?.evicted ?? 0) > 0 ? null : say.notScored;
 }
 
 /** A press whose every figure is that of evicting at random has not been asked what to keep, whatever it says it did. */
-function sameAsRandom({ press, keep, name, quality }: PressArmResult, arms: readonly PressArmResult[], { press: say }: Words): string | null {
+function sameAsRandom({ press, keep, name, quality }: PressArmResult, arms: readonly PressArmResult[],
+  { press: say }: Words): string | null {
   const random = arms.find((arm) => arm.press === CONTROL_PRESS && arm.keep === keep);
   if (keep === 1 || press === CONTROL_PRESS || quality === null || random === undefined || random.quality === null) return null;
   const [own, other] = [quality.quality, random.quality.quality];
-  return own.kld.mean === other.kld.mean && own.logRatio.mean === other.logRatio.mean && own.kld.max === other.kld.max ? say.sameAsRandom(name, random.name) : null;
+  return own.kld.mean === other.kld.mean && own.logRatio.mean === other.logRatio.mean && own.kld.max === other.kld.max
+    ? say.sameAsRandom(name, random.name) : null;
 }
 
 /** Prompts whose new tokens are the same in every iteration of all these arms. */
@@ -106,12 +110,14 @@ export interface Acted {
 
 /** Null without a report. */
 export function actedOf({ iterations }: Pick<PressArmResult, "iterations">): Acted | null {
-  const all = iterations.flatMap(({ requests }) => requests).flatMap(({ report, latency }) => (report === null ? [] : [{ ...report, latency }]));
+  const all = iterations.flatMap(({ requests }) => requests).flatMap(({ report, latency }) =>
+    (report === null ? [] : [{ ...report, latency }]));
   if (all.length === 0) return null;
   const of = (value: (one: PressReport & { readonly latency: number }) => number): number => quantile(all.map(value), 0.5)!;
   const kept = all.at(-1)!.kept, layers = kept.map(mean);
   return {
-    events: of(({ events }) => events), evicted: of(({ evicted }) => evicted), freedBytes: of(({ freedBytes }) => freedBytes), ms: of(({ ms }) => ms),
+    events: of(({ events }) => events), evicted: of(({ evicted }) => evicted), freedBytes: of(({ freedBytes }) => freedBytes),
+    ms: of(({ ms }) => ms),
     share: of(({ ms, latency }) => (latency > 0 ? ms / latency : 0)), layers, kept: mean(layers), seen: of(({ seen }) => seen),
   };
 }
@@ -120,15 +126,21 @@ function mean(values: readonly number[]): number {
   return values.length === 0 ? 0 : values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
+export interface Running { readonly median: number; readonly low: number; readonly high: number }
+
 /** The most sequences that ran in one step, iteration by iteration. */
-export function runningOf({ iterations }: Pick<PressArmResult, "iterations">): { readonly median: number; readonly low: number; readonly high: number } | null {
+export function runningOf({ iterations }: Pick<PressArmResult, "iterations">): Running | null {
   if (iterations.length === 0) return null;
   const values = iterations.map(({ running }) => running);
   return { median: quantile(values, 0.5)!, low: Math.min(...values), high: Math.max(...values) };
 }
 
-/** Perplexity under the press over that without, in percent more, with one standard error: the larger of that over tokens and that over windows. */
-export function perplexityChange({ quality }: Pick<PressArmResult, "quality">): { readonly percent: number; readonly error: number; readonly claimed: boolean } | null {
+/**
+ * Perplexity under the press over that without, in percent more, with one standard error: the larger of that over tokens and that over
+ * windows.
+ */
+export function perplexityChange({ quality }: Pick<PressArmResult, "quality">): {
+  readonly percent: number; readonly error: number; readonly claimed: boolean } | null {
   if (quality === null) return null;
   const { ratio, logRatio } = quality.quality, error = 100 * ratio.value * Math.max(logRatio.error ?? 0, logRatio.errorOverWindows ?? 0);
   const percent = 100 * (ratio.value - 1);

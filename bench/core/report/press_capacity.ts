@@ -14,7 +14,8 @@ export function capacityMarkdown(run: PressRun, pictures: PictureNote, json: str
   const verdict = judgePresses(press, config, words);
   return document(say.capacity(config.batch_level, config.experiment_name), [
     ["", [
-      ...notes(placeOf(press), pressStatusOf(run), words), say.requests(config.num_prompts, config.prompt_tokens, config.max_tokens, bytes(press.budget), press.entries), say.control, say.oneModel,
+      ...notes(placeOf(press), pressStatusOf(run), words), say.requests(config.num_prompts, config.prompt_tokens, config.max_tokens,
+        bytes(press.budget), press.entries), say.control, say.oneModel,
     ]],
     [heads.verdict, [...capacityConclusions(run, verdict), words.correctness(verdict.correctness)]],
     [say.heads.admitted, [table(say.capacityColumns, capacityRows(run)), say.capacityColumnsAre]],
@@ -26,18 +27,23 @@ export function capacityMarkdown(run: PressRun, pictures: PictureNote, json: str
 export function capacityRows(run: PressRun): string[][] {
   const words = wordsOf(run), { press } = run;
   return press.arms.map((arm) => {
-    const metrics = metricsOf(arm), of = (key: string): string => numberOr(metrics.find((metric) => metric.key === key)!.summary?.median, words), acted = actedOf(arm), running = runningOf(arm);
-    const passes = arm.iterations.reduce((sum, { cache }) => sum + cache.passes, 0), sequences = arm.iterations.reduce((sum, { cache }) => sum + cache.meanRunning * cache.passes, 0);
+    const metrics = metricsOf(arm), of = (key: string): string => numberOr(metrics.find((metric) => metric.key === key)!.summary?.median,
+      words), acted = actedOf(arm), running = runningOf(arm);
+    const passes = arm.iterations.reduce((sum, { cache }) => sum + cache.passes, 0),
+      sequences = arm.iterations.reduce((sum, { cache }) => sum + cache.meanRunning * cache.passes, 0);
     return [
-      labelOf(arm, run, words), numberRunning(running, words.none), passes === 0 ? words.none : number(sequences / passes), of("output_tokens_per_s"), of("ttft_ms"),
-      String(arm.iterations.reduce((sum, { preemptions }) => sum + preemptions, 0)), acted === null || acted.events === 0 ? words.none : number(acted.kept),
+      labelOf(arm, run, words), numberRunning(running, words.none), passes === 0 ? words.none : number(sequences / passes),
+      of("output_tokens_per_s"), of("ttft_ms"),
+      String(arm.iterations.reduce((sum, { preemptions }) => sum + preemptions, 0)), acted === null || acted.events === 0 ? words.none
+        : number(acted.kept),
       acted === null ? words.none : bytes(acted.freedBytes), ...qualityCells(arm, press, words),
     ];
   });
 }
 
 function numberRunning(running: ReturnType<typeof runningOf>, none: string): string {
-  return running === null ? none : running.low === running.high ? String(running.low) : `${running.median} (${running.low}–${running.high})`;
+  return running === null ? none : running.low === running.high ? String(running.low)
+    : `${running.median} (${running.low}–${running.high})`;
 }
 
 /** What each press admits, and costs, against no press; and which choose no better than chance. */
@@ -47,7 +53,8 @@ export function capacityConclusions(run: PressRun, verdict: PressVerdict): strin
   if (before !== null) return before;
   const [none, again] = verdict.arms as readonly [ArmVerdict, ArmVerdict, ...ArmVerdict[]];
   const pressed = verdict.arms.filter(({ arm }) => arm.kind === "press"), valid = pressed.filter(({ invalid }) => invalid === null);
-  const floor = [none, again].map(({ arm }) => runningOf(arm)!), low = Math.min(...floor.map((one) => one.low)), high = Math.max(...floor.map((one) => one.high));
+  const floor = [none, again].map(({ arm }) => runningOf(arm)!), low = Math.min(...floor.map((one) => one.low)),
+    high = Math.max(...floor.map((one) => one.high));
   return [
     ...invalidArms(run, pressed), ...(valid.some(({ arm }) => arm.keep! < 1) ? [] : [say.noneValid]),
     ...valid.flatMap((one) => {
@@ -56,7 +63,8 @@ export function capacityConclusions(run: PressRun, verdict: PressVerdict): strin
       const random = valid.find(({ arm: other }) => other.press === CONTROL_PRESS && other.keep === arm.keep);
       return [
         arm.keep === 1 ? say.nullArm(label) : say.against(label),
-        `- ${stands ? say.ran(number(running.median), number(from), (running.median / from).toFixed(2)) : say.ranSame(number(running.median), number(from))}`,
+        `- ${stands ? say.ran(number(running.median), number(from), (running.median / from).toFixed(2))
+          : say.ranSame(number(running.median), number(from))}`,
         ...one.changes.filter(({ metric }) => metric.key === "output_tokens_per_s").map((change) => `- ${sentence(change, words)}`),
         ...pplSentences(arm, words).map((text) => `- ${text}`),
         ...(random === undefined || arm.press === CONTROL_PRESS ? [] : worseThan(one, random, run).map((text) => `- ${text}`)),

@@ -27,7 +27,8 @@ export function pressJson(run: PressRun): string {
   const { invalid, correctness, control, arms } = judgePresses(press, config, words);
   return JSON.stringify({
     ...common(run, placeOf(press), words), status: pressStatusOf(run), order: press.order, places: press.places,
-    budgetBytes: press.budget, budgetTokens: press.entries, entryBytes: press.entryBytes, loadTimings: press.loadTimings, scored: press.scored,
+    budgetBytes: press.budget, budgetTokens: press.entries, entryBytes: press.entryBytes, loadTimings: press.loadTimings,
+    scored: press.scored,
     arms: arms.map((arm) => armPart(arm, words)), comparison: { invalid, correctness, control: changesPart(control, words) },
   }, null, 2);
 }
@@ -36,9 +37,12 @@ function armPart({ arm, invalid, changes }: ArmVerdict, words: Words) {
   const { name, kind, press, keep, iterations, peak, held, firstPressMs } = arm, none = { value: null, reason: words.press.missing };
   return {
     arm: name, kind, press, keep, invalid,
-    metrics: Object.fromEntries(metricsOf(arm).map(({ key, unit, summary, missing }) => [key, { unit, ...(summary ?? { value: null, reason: words.missing[missing!] }) }])),
+    metrics: Object.fromEntries(metricsOf(arm).map(({ key, unit, summary, missing }) => (
+      [key, { unit, ...(summary ?? { value: null, reason: words.missing[missing!] }) }]
+    ))),
     ...(changes.length > 0 && { changesPercent: changesPart(changes, words) }),
-    running: runningOf(arm) ?? none, acted: actedOf(arm) ?? (kind === "press" ? none : null), ttftPressMs: kind === "press" ? firstPressMs ?? none : 0,
+    running: runningOf(arm) ?? none, acted: actedOf(arm) ?? (kind === "press" ? none : null), ttftPressMs: kind === "press"
+      ? firstPressMs ?? none : 0,
     memoryPeak: peak ?? none, held, quality: qualityPart(arm, words), iterations,
   };
 }

@@ -5,7 +5,7 @@ import { en } from "../lang/en.ts";
 import { metricsOf } from "../metrics.ts";
 import { ratioText } from "../press/arms.ts";
 import type { PressArmResult, PressOutcome } from "../press/experiment.ts";
-import { actedOf, changeOf, judgePresses, perplexityChange, runningOf, type ArmVerdict } from "../press/verdict.ts";
+import { actedOf, changeOf, judgePresses, perplexityChange, runningOf, type Acted, type ArmVerdict } from "../press/verdict.ts";
 import type { Change } from "../stats.ts";
 import { capacitySpec, type CapacityPoint } from "./press_capacity_chart.ts";
 import { drawSpec } from "./chart.ts";
@@ -21,7 +21,8 @@ const KNORM = { comprehensive: comprehensiveSpec, summary: summarySpec, tradeoff
 
 export async function drawPress(run: PressRun): Promise<{ note: PictureNote; files: Files }> {
   const { charts: say } = wordsOf(run).press;
-  const specs: (readonly [name: string, shows: string, spec: () => Json])[] = run.config.technique === "KVPress" ? [["kvpress_capacity", say.capacity, () => capacitySpec(capacityInput(run))]]
+  const specs: (readonly [name: string, shows: string, spec: () => Json])[] = run.config.technique === "KVPress"
+    ? [["kvpress_capacity", say.capacity, () => capacitySpec(capacityInput(run))]]
     : (Object.keys(KNORM) as (keyof typeof KNORM)[]).map((name) => [`knormpress_${name}`, say[name], () => KNORM[name](knormInput(run))]);
   try {
     const files: (readonly [string, string | Uint8Array])[] = [];
@@ -42,10 +43,12 @@ function labelOf({ kind, name, keep }: PressArmResult, isKnorm: boolean): string
 
 function subtitleOf({ environment: { adapter }, arms, scored, status }: PressOutcome, what: string): string[] {
   const iterations = arms[0]!.iterations.length;
+  const lengths = [scored?.options.context, scored?.options.continuation].filter((value) => value !== undefined).join(", ");
   return [
-    `${adapter.description}${adapter.software ? " (software adapter)" : ""}; ${what}; ${iterations} iteration${iterations === 1 ? "" : "s"}, arms in turns${status === "complete" ? "" : "; INTERRUPTED"}`,
+    `${adapter.description}${adapter.software ? " (software adapter)" : ""}; ${what}; ` +
+      `${iterations} iteration${iterations === 1 ? "" : "s"}, arms in turns${status === "complete" ? "" : "; INTERRUPTED"}`,
     scored === null ? "no perplexity was measured"
-      : `perplexity: ${scored.options.protocol}(${[scored.options.context, scored.options.continuation].filter((value) => value !== undefined).join(", ")}), ${scored.windows} windows of ${scored.dataset}, same tokens without a press`,
+      : `perplexity: ${scored.options.protocol}(${lengths}), ${scored.windows} windows of ${scored.dataset}, same tokens without a press`,
   ];
 }
 
@@ -58,15 +61,20 @@ export function knormInput(run: PressRun): PressPictures {
   return {
     title: `KnormPress: ${press.source.id}${verdict.invalid === null ? "" : " · INVALID"}`,
     subtitle: [
-      ...subtitleOf(press, `${press.prompts.texts.length} samples of ${config.prompt_tokens} + ${config.max_tokens} tokens, one at a time, pruned from ${config.prune_after} entries on`),
-      "bars: medians with p10 to p90; points: changes with their intervals (94 % or more); yellow: what two equal arms or neighbouring iterations differ by",
+      ...subtitleOf(press,
+        `${press.prompts.texts.length} samples of ${config.prompt_tokens} + ${config.max_tokens} tokens, one at a time, ` +
+        `pruned from ${config.prune_after} entries on`),
+      "bars: medians with p10 to p90; points: changes with their intervals (94 % or more); yellow: what two equal arms or neighbouring " +
+        "iterations differ by",
     ],
-    rows: verdict.arms.map((arm) => rowOf(arm, press)), noise: { ttft: ofNoise("ttft_ms"), throughput: ofNoise("output_tokens_per_s"), tpot: ofNoise("tpot_ms") },
+    rows: verdict.arms.map((arm) => rowOf(arm, press)), noise: { ttft: ofNoise("ttft_ms"), throughput: ofNoise("output_tokens_per_s"),
+      tpot: ofNoise("tpot_ms") },
   };
 }
 
 function rowOf({ arm, invalid, changes }: ArmVerdict, { arms }: PressOutcome): PressRow {
-  const metrics = metricsOf(arm), acted = actedOf(arm), base = arms.find(({ quality }) => quality !== null)?.quality?.quality.basePerplexity.value ?? null;
+  const metrics = metricsOf(arm), acted = actedOf(arm),
+    base = arms.find(({ quality }) => quality !== null)?.quality?.quality.basePerplexity.value ?? null;
   const bar = (key: string): Span | null => {
     const summary = metrics.find((metric) => metric.key === key)?.summary ?? null;
     return summary === null ? null : { value: summary.median, low: summary.p10, high: summary.p90 };
@@ -78,10 +86,14 @@ function rowOf({ arm, invalid, changes }: ArmVerdict, { arms }: PressOutcome): P
     ttft: bar("ttft_ms"), tpot: bar("tpot_ms"), throughput: bar("output_tokens_per_s"),
     ttftImprovement: moved("ttft_ms", -1), tpotChange: moved("tpot_ms"), throughputChange: moved("output_tokens_per_s"),
     perplexity: arm.kind === "press" ? arm.quality?.quality.perplexity.value ?? null : base, perplexityChange: perplexitySpan(arm),
-    // Without a press every token stays but the last, which is never read.
-    kept: acted !== null && acted.events > 0 ? acted.kept : arm.kind === "press" || last === undefined ? null : last.promptTokens + last.newTokens - 1,
+    kept: last === undefined ? null : leftOf(acted, last.promptTokens + last.newTokens - 1), // the last token is never read
     freedBytes: arm.kind === "press" ? acted?.freedBytes ?? null : 0, peakBytes: arm.peak?.total ?? null,
   };
+}
+
+/** Entries of a KV head at the end of a request: what the last act left, and all that was read later. */
+function leftOf(acted: Acted | null, read: number): number {
+  return acted === null || acted.events === 0 ? read : acted.kept + read - acted.seen;
 }
 
 function spanOf(change: Change | null, sign: 1 | -1): Span | null {
@@ -100,7 +112,8 @@ export function capacityInput(run: PressRun): Parameters<typeof capacitySpec>[0]
   const points = verdict.arms.flatMap(({ arm, invalid }): CapacityPoint[] => {
     const running = runningOf(arm);
     if (running === null || arm.kind === "again") return [];
-    const { logRatio } = arm.quality?.quality ?? { logRatio: null }, error = Math.max(logRatio?.error ?? 0, logRatio?.errorOverWindows ?? 0);
+    const { logRatio } = arm.quality?.quality ?? { logRatio: null }, error = Math.max(logRatio?.error ?? 0,
+      logRatio?.errorOverWindows ?? 0);
     if (arm.kind === "press" && logRatio === null) return [];
     const value = logRatio?.mean ?? 0;
     return [{
@@ -110,6 +123,8 @@ export function capacityInput(run: PressRun): Parameters<typeof capacitySpec>[0]
   });
   return {
     title: `Sequences at a fixed budget: ${press.source.id}${verdict.invalid === null ? "" : " · INVALID"}`, points,
-    subtitle: subtitleOf(press, `${config.num_prompts} requests of ${config.prompt_tokens} + ${config.max_tokens} tokens at once; the pool holds ${press.entries} tokens of one sequence`),
+    subtitle: subtitleOf(
+      press, `${config.num_prompts} requests of ${config.prompt_tokens} + ${config.max_tokens} tokens at once; the pool ` +
+      `holds ${press.entries} tokens of one sequence`),
   };
 }

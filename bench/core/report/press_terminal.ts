@@ -21,7 +21,8 @@ export function pressSummary(run: PressRun): string {
     const value = numberOr(metricsOf(one.arm).find((metric) => metric.key === key)!.summary?.median, words), change = changeOf(one, key);
     return change === null ? value : `${value} (${doubtOf(change, words) === null ? "" : "≈ "}${signed(change.median)})`;
   };
-  const head = ["", ...(isKnorm ? [] : [say.shortColumns.running]), ...metrics.map(({ key, unit }) => `${words.metrics[key]}, ${unit}`), say.shortColumns.kept, say.shortColumns.freed, say.shortColumns.ppl];
+  const head = ["", ...(isKnorm ? [] : [say.shortColumns.running]), ...metrics.map(({ key, unit }) => `${words.metrics[key]}, ${unit}`),
+    say.shortColumns.kept, say.shortColumns.freed, say.shortColumns.ppl];
   const table = new Table({ ...PLAIN, head, colAligns: head.map((_, i) => (i === 0 ? "left" : "right")) });
   for (const one of verdict.arms) {
     const acted = actedOf(one.arm), moved = perplexityChange(one.arm), running = runningOf(one.arm);
@@ -32,7 +33,8 @@ export function pressSummary(run: PressRun): string {
     ]);
   }
   return [
-    words.summary(press.source.id, adapter.description, adapter.software, press.prompts.texts.length, press.arms[0]!.iterations.length), table.toString(), words.weights.approx,
+    words.summary(press.source.id, adapter.description, adapter.software, press.prompts.texts.length, press.arms[0]!.iterations.length),
+    table.toString(), words.weights.approx,
     ...(isKnorm ? knormConclusions(run, verdict) : capacityConclusions(run, verdict)).map((line) => line.replaceAll("**", "")),
     words.correctness(verdict.correctness), ...(press.source.random ? [words.randomShort] : []),
   ].join("\n");

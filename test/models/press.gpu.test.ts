@@ -9,13 +9,15 @@ import * as assert from "uvu/assert";
 import { ContextLengthError, LLM, UsageError, type GenerateOptions, type LoadOptions, type PressReport } from "../../index.ts";
 import type { PressSpec } from "../../techniques/press/spec.ts";
 import { rejects } from "../support/rejects.ts";
-import { folderOf } from "../support/llm.ts";
+import { folderOf, withoutWarmUp } from "../support/llm.ts";
 
 const TEXT = readFileSync(new URL("../../assets/texts/persuasion.txt", import.meta.url), "utf8").slice(0, 20_000);
+/** One set of sizes for all, so that tests share their pipelines. */
+const SIZES: LoadOptions = { weights: "f32", kv: "f32", maxModelLen: 512, maxSequences: 5, prefillChunk: 64 };
 const SNAP: PressSpec = { name: "snapkv", ratio: 0.5, window: 16 };
 
 async function withLlm(model: string, options: LoadOptions, body: (llm: LLM) => Promise<void>): Promise<void> {
-  const llm = await LLM.load(folderOf(model), options);
+  const llm = await LLM.load(folderOf(model), { ...SIZES, ...options });
   try {
     await body(llm);
   } finally {
@@ -35,7 +37,7 @@ function blocksOf({ kept }: PressReport, more: number): number {
 
 for (const model of ["tiny-neox", "tiny-qwen2"]) {
   test(`${model}: a press with ratio 0 is none, bit for bit; with 0.9 it moves what follows, and gives its blocks back`, async () => {
-    await withLlm(model, { weights: "f32", maxModelLen: 512, maxSequences: 2, prefillChunk: 64 }, async (llm) => {
+    await withLlm(model, {}, async (llm) => {
       const ids = await idsOf(llm, 0, 220), options: GenerateOptions = { maxNewTokens: 12, ignoreEos: true, logprobs: 0 };
       const plain = await llm.generate(ids, options);
       assert.is(plain.stats.press, undefined);
@@ -58,16 +60,16 @@ for (const model of ["tiny-neox", "tiny-qwen2"]) {
   });
 }
 
-test("chunks of a prompt, a batch around it and a shared prefix change nothing for a pressed request", async () => {
+test("a batch around it, whose chunks are others, and a shared prefix change nothing for a pressed request", async () => {
   const options: GenerateOptions = { maxNewTokens: 20, ignoreEos: true };
   const presses: readonly (PressSpec | null)[] = [SNAP, { name: "knorm", ratio: 0.6 }, null, { name: "expected_attention", ratio: 0.5 }, { name: "adakv", press: SNAP }];
   let alone: (readonly number[])[] = [];
-  await withLlm("tiny-qwen2", { weights: "f32", kv: "f32", maxModelLen: 512, prefillChunk: 256, prefixCache: false }, async (llm) => {
+  await withLlm("tiny-qwen2", { prefixCache: false }, async (llm) => {
     const prompts = await Promise.all(presses.map((_, i) => idsOf(llm, 10 * i, 150 + 3 * i)));
     alone = [];
     for (const [i, press] of presses.entries()) alone.push((await llm.generate(prompts[i]!, { ...options, press })).ids);
   });
-  await withLlm("tiny-qwen2", { weights: "f32", kv: "f32", maxModelLen: 512, prefillChunk: 40, maxSequences: 5 }, async (llm) => {
+  await withLlm("tiny-qwen2", {}, async (llm) => {
     const prompts = await Promise.all(presses.map((_, i) => idsOf(llm, 10 * i, 150 + 3 * i)));
     const together = await Promise.all(presses.map((press, i) => llm.generate(prompts[i]!, { ...options, press })));
     assert.equal(together.map(({ ids }) => ids), alone);
@@ -86,7 +88,7 @@ test("a sequence that is pushed out is pressed again as before", async () => {
   };
   const run = async (blocks: number): Promise<{ ids: (readonly number[])[]; preemptions: number; kept: unknown[] }> => {
     let found = { ids: [] as (readonly number[])[], preemptions: 0, kept: [] as unknown[] };
-    await withLlm("tiny-neox", { weights: "f32", maxModelLen: 256, maxSequences: 4, prefixCache: false, kvMemory: blocks * 16 * 32 * 2 * 2 }, async (llm) => {
+    await withLlm("tiny-neox", { prefixCache: false, kvMemory: blocks * 16 * 32 * 4 * 2 }, async (llm) => {
       const prompts = await Promise.all([0, 1, 2, 3].map((i) => idsOf(llm, 200 * i, 90 + i)));
       const results = await llm.generateBatch(prompts, options);
       found = { ids: results.map(({ ids }) => ids), preemptions: llm.cacheStats().preemptions, kept: results.map(({ stats }) => [stats.press!.events, stats.press!.kept]) };
@@ -100,7 +102,7 @@ test("a sequence that is pushed out is pressed again as before", async () => {
 });
 
 test("KnormPress after every token: lengths saw between keepRatio and pruneAfter, and skipped layers grow", async () => {
-  await withLlm("tiny-neox", { maxModelLen: 512 }, async (llm) => {
+  await withLlm("tiny-neox", {}, async (llm) => {
     const ids = await idsOf(llm, 0, 100);
     const { stats: { press } } = await llm.generate(ids, { maxNewTokens: 41, ignoreEos: true, keepRatio: 0.75, pruneAfter: 80, skipLayers: [0] });
     // 100 → 75 at the prompt; then every 5 tokens 80 → 60, after which 20 more are needed: 105, 125.
@@ -109,30 +111,28 @@ test("KnormPress after every token: lengths saw between keepRatio and pruneAfter
 });
 
 test("coarse caches are pressed too; what cannot be pressed is refused", async () => {
-  for (const kv of ["int8", { k: "int4", v: "bf16" }] as const) {
-    await withLlm("tiny-neox", { kv, maxModelLen: 256, press: { name: "tova", ratio: 0.5 } }, async (llm) => {
-      const { ids, stats: { press } } = await llm.generate(await idsOf(llm, 0, 64), { maxNewTokens: 8, ignoreEos: true });
-      assert.equal([ids.length, press!.kept[0]![0]], [8, 32]);
-      assert.is((await llm.generate([5, 6, 7], { maxNewTokens: 2, press: null })).stats.press, undefined);
-    });
-  }
+  await withLlm("tiny-neox", { kv: { k: "int8", v: "int4" }, press: { name: "tova", ratio: 0.5 } }, async (llm) => {
+    const { ids, stats: { press } } = await llm.generate(await idsOf(llm, 0, 64), { maxNewTokens: 8, ignoreEos: true });
+    assert.equal([ids.length, press!.kept[0]![0]], [8, 32]);
+    assert.is((await llm.generate([5, 6, 7], { maxNewTokens: 2, press: null })).stats.press, undefined);
+  });
   const ask = (options: LoadOptions): Promise<LLM> => LLM.load(folderOf("tiny-neox"), { maxModelLen: 128, ...options });
   await rejects(ask({ kvLayout: { name: "contiguous", reserve: "max" }, press: SNAP }), UsageError, /contiguous cache cannot give memory back: take kvLayout/);
   await rejects(ask({ kv: "kivi4", kvLayout: { name: "paged", blockSize: 32 }, press: SNAP }), UsageError, /kivi4 quantizes keys by blocks/);
   await rejects(ask({ press: { name: "snapvk" } as never }), UsageError, /snapvk.*snapkv/);
-  await withLlm("tiny-neox", { maxModelLen: 128 }, async (llm) => {
+  await withLlm("tiny-neox", {}, async (llm) => {
     await rejects(llm.generate([1, 2, 3], { press: SNAP, maxNewTokens: 4 }), UsageError, /snapkv.*16.*3/);
     await rejects(llm.generate([1, 2, 3], { pruneAfter: 5 }), UsageError, /pruneAfter has no effect without keepRatio/);
     await rejects(llm.generate([1, 2, 3], { keepRatio: 0.5, press: SNAP }), UsageError, /keepRatio is a press of its own/);
     await rejects(llm.perplexity([1, 2, 3, 4], { press: SNAP }), UsageError, /reads each window in one pass, which cannot see press snapkv/);
-    await rejects(llm.perplexity([1, 2, 3, 4], { protocol: "prefill-continue", context: 100, continuation: 40 }), ContextLengthError, /100 \+ 40, but maxModelLen is 128/);
+    await rejects(llm.perplexity([1, 2, 3, 4], { protocol: "prefill-continue", context: 500, continuation: 40 }), ContextLengthError, /500 \+ 40, but maxModelLen is 512/);
     await rejects(llm.divergence(llm, [1, 2, 3, 4]), UsageError, /give a press to compare with none/);
     assert.is((await llm.generate([1, 2, 3], { maxNewTokens: 2 })).ids.length, 2, "and the model goes on");
   });
 });
 
 test("perplexity sees the press: prefill-continue and decode, beside no press on the same tokens", async () => {
-  await withLlm("tiny-qwen2", { weights: "f32", kv: "f32", maxModelLen: 512, maxSequences: 4, prefillChunk: 64 }, async (llm) => {
+  await withLlm("tiny-qwen2", {}, async (llm) => {
     const ids = await idsOf(llm, 0, 480), protocol = "prefill-continue" as const;
     const plain = await llm.perplexity(ids, { protocol, context: 200, continuation: 40 });
     assert.equal([plain.tokens, plain.windows, plain.stride, plain.press], [80, 2, 240, undefined]);
@@ -164,7 +164,7 @@ test("perplexity sees the press: prefill-continue and decode, beside no press on
 });
 
 test("an abort while a press acts leaves nothing behind", async () => {
-  await withLlm("tiny-neox", { maxModelLen: 256, press: { name: "knorm_steps", keepRatio: 0.5, pruneAfter: 40 } }, async (llm) => {
+  await withLlm("tiny-neox", { press: { name: "knorm_steps", keepRatio: 0.5, pruneAfter: 40 } }, async (llm) => {
     const ids = await idsOf(llm, 0, 100);
     for (let i = 0; i < 12; i++) {
       const abort = new AbortController();
@@ -180,4 +180,6 @@ test("an abort while a press acts leaves nothing behind", async () => {
   });
 });
 
+const warmUp = withoutWarmUp();
+test.after(warmUp);
 test.run();

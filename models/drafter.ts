@@ -112,8 +112,8 @@ export class Drafter {
     const features = { adjusted, logprobs: false, captured: false };
     const sampling = drafting.map(({ options }) => ({ ...options, seed: (options.seed ^ DRAFT_SEED) >>> 0, logprobs: null }));
     const logits = draws ? this.#logits ??= await this.#makeLogits() : null;
-    const keepLogits = (step: number): void => {
-      if (logits !== null) runner.copyLogits({ ...logits, offset: step * logits.shape[1]! * this.#vocab * 4 }, 0, count);
+    const keepLogits = logits === null ? undefined : (encoder: GPUCommandEncoder, step: number): void => {
+      runner.copyLogits(encoder, { ...logits, offset: step * logits.shape[1]! * this.#vocab * 4 }, 0, count);
     };
     const rowOf = (sequence: Sequence, at: number, offset: number): BatchRow => (
       { id: at < sequence.tokens ? sequence.tokenAt(at) : 0, position: at, sequence: slots.get(sequence)!, offset }
@@ -127,8 +127,7 @@ export class Drafter {
       const rows = drafting.flatMap((sequence, s) => Array.from({ length: lacks[s]! + 1 }, (_, i) => rowOf(sequence, sequence.computed - lacks[s]! + i, i)));
       let last = -1;
       runner.writeBatch("prefill", rows, lacks.map((tokens) => (last += tokens + 1)), sampling);
-      await runner.choose(rows.length, count, features);
-      keepLogits(0);
+      await runner.choose(rows.length, count, features, keepLogits && ((encoder) => { keepLogits(encoder, 0); }));
       drafting.forEach((sequence, s) => { cache.tables.advance(slots.get(sequence)!, lacks[s]! + 1); });
       counted = 1;
       await cache.sync();
@@ -141,10 +140,7 @@ export class Drafter {
     }
     const step = await runner.drafter(count, features);
     const longest = Math.max(...drafting.map(({ tokens }) => tokens));
-    for (let i = counted; i < most; i++) {
-      step(longest + i);
-      keepLogits(i);
-    }
+    if (counted < most) step(Array.from({ length: most - counted }, (_, i) => longest + counted + i), keepLogits);
     return counted;
   }
 

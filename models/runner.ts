@@ -197,19 +197,40 @@ export class Runner {
     };
   }
 
-  /** Decode steps of which nothing is read back: what they sample stands on the GPU, in `sampled`, step by step from the last `writeBatch` on. */
-  async drafter(sequences: number, features = PLAIN): Promise<(keys: number) => void> {
+  /**
+   * Submits decode steps together, as many as there are `keys`, the keys of the longest row of each. Nothing is read back: what they sample stands
+   * on the GPU, in `sampled`, step by step from the last `writeBatch` on. `behind` may copy what a step has left.
+   */
+  async drafter(sequences: number, features = PLAIN): Promise<(keys: readonly number[], behind?: (encoder: GPUCommandEncoder, step: number) => void) => void> {
     const step = await this.#decodeStep(sequences, await this.#tail("decode", features), features.captured);
-    return (keys) => {
-      void this.#submit(step(keys), [sequences, sequences, sequences], 0, PLAIN);
-      this.#step++;
+    const rows = [sequences, sequences, sequences];
+    return (keys, behind) => {
+      const { device } = this.#gpu;
+      const encoder = device.createCommandEncoder();
+      let pass = behind === undefined ? encoder.beginComputePass() : null;
+      for (const longest of keys) {
+        pass ??= encoder.beginComputePass();
+        for (const [i, recording] of step(longest).entries()) recording.encode(pass, { rows: rows[i]!, tiles: this.#tiles });
+        if (behind !== undefined) {
+          pass.end();
+          behind(encoder, this.#step);
+          pass = null;
+        }
+        this.#step++;
+      }
+      pass?.end();
+      device.queue.submit([encoder.finish()]);
     };
   }
 
   /** Forward the written batch and sample its samples, which stay on the GPU as step 0. */
-  async choose(rows: number, samples: number, features = PLAIN): Promise<void> {
+  async choose(rows: number, samples: number, features = PLAIN, behind?: (encoder: GPUCommandEncoder) => void): Promise<void> {
     const recordings = [await this.#layers("prefill", rowsClass(rows), null, features.captured), await this.#head(rowsClass(samples)), await this.#tail("prefill", features)];
     void this.#submit(recordings, [rows, samples, samples], 0, PLAIN);
+    if (behind === undefined) return;
+    const encoder = this.#gpu.device.createCommandEncoder();
+    behind(encoder);
+    this.#gpu.device.queue.submit([encoder.finish()]);
   }
 
   /** Run something on the written batch, with a grid that follows `rows`. */
@@ -217,10 +238,19 @@ export class Runner {
     void this.#submit([recording], [rows], 0, PLAIN);
   }
 
-  /** Forward the written batch of `sequences`, all its rows samples, with `before` in front and `behind` after the head; their grids follow the sequences. */
-  async verify(rows: number, sequences: number, captured: boolean, before: Recording, behind: Recording): Promise<void> {
-    const recordings = [before, await this.#layers("prefill", rowsClass(rows), null, captured), await this.#head(rowsClass(rows)), behind];
-    void this.#submit(recordings, [sequences, rows, rows, sequences], 0, PLAIN);
+  /**
+   * Forward the written batch of `sequences`, all its rows samples, with `before` in front and `behind` after the head, whose grids follow the
+   * sequences; `copy` takes what they leave.
+   */
+  async verify(rows: number, sequences: number, captured: boolean, before: Recording, behind: Recording, copy: (encoder: GPUCommandEncoder) => void): Promise<void> {
+    const layers = await this.#layers("prefill", rowsClass(rows), null, captured), head = await this.#head(rowsClass(rows));
+    const { device } = this.#gpu;
+    const encoder = device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    for (const [recording, extent] of [[before, sequences], [layers, rows], [head, rows], [behind, sequences]] as const) recording.encode(pass, { rows: extent, tiles: this.#tiles });
+    pass.end();
+    copy(encoder);
+    device.queue.submit([encoder.finish()]);
   }
 
   /** The same with `behind` after the head in place of sampling and advancing; nothing is read back. */
@@ -234,7 +264,7 @@ export class Runner {
     const step = await this.#decodeStep(sequences, null, captured);
     return (keys) => {
       void this.#submit(step(keys), [sequences, sequences], 0, PLAIN);
-      this.copyLogits(base, first, sequences - first);
+      this.#copyLogits(base, first, sequences - first);
       void this.#submit([behind], [sequences], 0, PLAIN);
     };
   }
@@ -275,16 +305,20 @@ export class Runner {
   /** The same, to the first rows of `target` [rows, vocab] on the GPU. */
   async keepLogits(samples: number, target: Tensor): Promise<void> {
     void this.#submit([await this.#head(rowsClass(samples))], [samples], 0, PLAIN);
-    this.copyLogits(target, 0, samples);
+    this.#copyLogits(target, 0, samples);
   }
 
-  /** Logits of the samples `first` … of the step submitted last, to the first rows of `target` [rows, vocab]. */
-  copyLogits(target: Tensor, first: number, count: number): void {
+  #copyLogits(target: Tensor, first: number, count: number): void {
     const { device } = this.#gpu;
-    const rowBytes = this.#model.config.vocabSize * 4;
     const encoder = device.createCommandEncoder();
-    encoder.copyBufferToBuffer(this.#logits.buffer, this.#logits.offset + first * rowBytes, target.buffer, target.offset, count * rowBytes);
+    this.copyLogits(encoder, target, first, count);
     device.queue.submit([encoder.finish()]);
+  }
+
+  /** Logits of the samples `first` … of the step before, to the first rows of `target` [rows, vocab]. */
+  copyLogits(encoder: GPUCommandEncoder, target: Tensor, first: number, count: number): void {
+    const rowBytes = this.#model.config.vocabSize * 4;
+    encoder.copyBufferToBuffer(this.#logits.buffer, this.#logits.offset + first * rowBytes, target.buffer, target.offset, count * rowBytes);
   }
 
   /** Name other rows of the batch as its samples, and the step as `step`, without touching the rest. */

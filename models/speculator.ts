@@ -127,7 +127,7 @@ export class Speculator {
     this.#gpu.upload(this.#buffers.rounds.buffer, 0, rounds);
     this.#gpu.upload(this.#buffers.sampling.buffer, 0, packSampling(sequences.map(({ options }) => options), sequences.length));
     const submitted = performance.now();
-    await runner.verify(rows.length, sequences.length, captured, place, judge);
+    await runner.verify(rows.length, sequences.length, captured, place, judge, (encoder) => { this.#copyVerdicts(encoder, sequences.length); });
     const words = await this.#read(sequences.length);
     const arrived = performance.now();
 
@@ -195,7 +195,7 @@ export class Speculator {
           runner.writeBatch("prefill", batch, batch.map((_, row) => row), []);
           this.#gpu.upload(this.#buffers.rounds.buffer, 0, Uint32Array.of(0, rows - 1, context, slot));
           this.#gpu.upload(this.#buffers.sampling.buffer, 0, packSampling([{ temperature: 0, topP: 1, topK: 0, seed: 0 }], 1));
-          await runner.verify(rows, 1, false, place, judge);
+          await runner.verify(rows, 1, false, place, judge, (encoder) => { this.#copyVerdicts(encoder, 1); });
           await this.#read(1);
           tries.push(performance.now() - from);
         }
@@ -217,7 +217,7 @@ export class Speculator {
         runner.writeBatch("decode", [{ id: 0, position: context, sequence: slot, offset: 0 }], [0], [{ temperature: 0, topP: 1, topK: 0, seed: 0 }]);
         const step = await runner.drafter(1);
         const from = performance.now();
-        for (let n = 0; n < steps; n++) step(context + n + 1);
+        for (let n = 0; n < steps; n++) step([context + n + 1]);
         await this.#gpu.sync();
         tries.push((performance.now() - from) / steps);
       } finally {
@@ -227,11 +227,13 @@ export class Speculator {
     return median(tries.slice(1));
   }
 
+  #copyVerdicts(encoder: GPUCommandEncoder, sequences: number): void {
+    const { out, staging } = this.#buffers;
+    encoder.copyBufferToBuffer(out.buffer, out.offset, staging, 0, sequences * (MAX_DRAFTED + 2) * 4);
+  }
+
   async #read(sequences: number): Promise<Uint32Array> {
-    const { out, staging } = this.#buffers, bytes = sequences * (MAX_DRAFTED + 2) * 4;
-    const encoder = this.#gpu.device.createCommandEncoder();
-    encoder.copyBufferToBuffer(out.buffer, out.offset, staging, 0, bytes);
-    this.#gpu.device.queue.submit([encoder.finish()]);
+    const { staging } = this.#buffers, bytes = sequences * (MAX_DRAFTED + 2) * 4;
     await this.#gpu.map(staging);
     const words = new Uint32Array(staging.getMappedRange(0, bytes).slice(0));
     staging.unmap();

@@ -160,7 +160,7 @@ test("what cannot be measured is refused before anything runs; an abort leaves t
     await rejects(llm.perplexity(ids(20), { context: 32 }), UsageError, /20 tokens are fewer than one window of 32/);
     await rejects(llm.perplexity(ids(20), { context: 129 }), ContextLengthError, /context is 129, but maxModelLen is 128/);
     await rejects(llm.perplexity(ids(20), { protocol: "prefill" as never }), UsageError, /protocol must be one of strided, llama\.cpp, lm-eval-rolling, decode, prefill-continue, got "prefill"/);
-    await rejects(llm.divergence(llm, ids(20), { context: 10 }), UsageError, /^divergence: base must be another LLM: load the model a second time$/);
+    await rejects(llm.divergence(llm, ids(20), { context: 10 }), UsageError, /^divergence: base is this same model: give a press to compare with none, or load the model a second time$/);
     for (const protocol of ["strided", "decode"] as const) {
       const stop = new AbortController(), seen: number[] = [];
       const onProgress = (done: number, total: number): void => { seen.push(done, total); stop.abort(); };

@@ -81,6 +81,8 @@ export class Drafter {
         if (tables.open(tables.maxTokens, slot) === null) { left.push(sequence); continue; }
         this.#held.set(slot, { sequence, preemptions: sequence.preemptions });
       }
+      // Of a round that was given up, the draft may have read the last token already.
+      if (tables.position(slot) > sequence.computed) tables.truncate(slot, sequence.computed);
       const from = tables.position(slot);
       if (!tables.reserve(slot, Math.min(tables.maxTokens - from, sequence.computed - from + MAX_DRAFTED))) { left.push(sequence); continue; }
       if (from < sequence.computed - (from > 0 ? 1 : 0)) lacking.push({ sequence, slot, from, to: sequence.computed });

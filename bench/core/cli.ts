@@ -31,6 +31,16 @@ export function normaliseArgv(argv: readonly string[], program: Command): string
   });
 }
 
+/** What every command of the bench has in the end: --debug, --help, no arguments beside its flags, and errors that are thrown, in our words. */
+export function benchCommand(command: Command): Command {
+  return command
+    .option("--debug", "show where an error comes from")
+    .helpOption("-h, --help", "show this help")
+    .allowExcessArguments(false)
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => { write(text.replace(/^error: /, "dawnlm: ")); } });
+}
+
 /** A command from argv to its exit code. An error that tells of several problems gets a line for each. */
 export async function runCommand(command: Command, argv: readonly string[], execute: (command: Command) => Promise<number>): Promise<number> {
   const debug = argv.includes("--debug");

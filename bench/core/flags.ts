@@ -1,6 +1,7 @@
 /** The flags of `node bench/run.ts`. Each is a key of the config under another spelling; the schema says what a value may be. */
 
 import { Command, InvalidArgumentError } from "commander";
+import { benchCommand } from "./cli.ts";
 import type { ConfigRequest } from "./config.ts";
 import { KEYS, TECHNIQUE_NAMES, type Key } from "./schema.ts";
 
@@ -26,7 +27,7 @@ const once = (text: string, earlier: string | undefined): string => {
 };
 
 export function program(): Command {
-  return new Command("node bench/run.ts")
+  return benchCommand(new Command("node bench/run.ts")
     .description("Run an experiment and write its reports under results/.")
     .option("--config <file>", "a YAML file, such as config/PagedAttention/pagedattention_small_default.yaml", once)
     .option("--technique <name>", `${TECHNIQUE_NAMES}; with --batch-level it names a default config`)
@@ -77,12 +78,7 @@ export function program(): Command {
     .option("--json", "print the whole result as JSON instead of the table")
     .option("--lang <language>", "of the reports: en or zh (default: en)")
     .option("--prompts <text...>", "the prompts themselves")
-    .option("--prompts-file <file>", "one prompt per line")
-    .option("--debug", "show where an error comes from")
-    .helpOption("-h, --help", "show this help")
-    .allowExcessArguments(false)
-    .exitOverride()
-    .configureOutput({ outputError: (text, write) => { write(text.replace(/^error: /, "dawnlm: ")); } });
+    .option("--prompts-file <file>", "one prompt per line"));
 }
 
 export function requestOf(flags: Readonly<Record<string, unknown>>): ConfigRequest {

@@ -1,42 +1,15 @@
 /** What the configs of the experiments on presses may say: names, lists in one argument, keys that would do nothing, and every file under configs/. */
 
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { normaliseArgv } from "../../bench/core/cli.ts";
-import { loadConfig, type ConfigRequest, type LoadedConfig } from "../../bench/core/config.ts";
-import { program, requestOf } from "../../bench/core/flags.ts";
-import { UsageError } from "../../engine/errors.ts";
+import { loadConfig } from "../../bench/core/config.ts";
+import { load, parse, refused } from "../support/bench_config.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-const folder = mkdtempSync(join(tmpdir(), "dawnlm-press-config-"));
 const test = suite("configs of presses");
-test.after(() => { rmSync(folder, { recursive: true }); });
-
-function load(text: string, flags: ConfigRequest["flags"] = {}): LoadedConfig {
-  const config = join(folder, "x.yaml");
-  writeFileSync(config, text);
-  return loadConfig({ flags, config });
-}
-
-function refused(text: string, flags: ConfigRequest["flags"] = {}): string {
-  try {
-    load(text, flags);
-  } catch (error) {
-    assert.instance(error, UsageError, String((error as Error).stack));
-    return (error as Error).message.replaceAll(`${folder}/`, "");
-  }
-  return assert.unreachable("it was accepted") as never;
-}
-
-function parse(...argv: string[]): LoadedConfig {
-  const command = program();
-  command.parse(normaliseArgv(argv, command), { from: "user" });
-  return loadConfig(requestOf(command.opts()));
-}
 
 const KNORM = "experiment_name: x\ntechnique: KnormPress\n", KV = "experiment_name: x\ntechnique: KVPress\nkv_memory: 1000000\n";
 

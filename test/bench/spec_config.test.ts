@@ -1,45 +1,21 @@
 /** What configs and flags of spec_decode may say, every file under configs/spec_decode, and the command from flags to files. */
 
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { normaliseArgv } from "../../bench/core/cli.ts";
-import { loadConfig, type ConfigRequest, type LoadedConfig } from "../../bench/core/config.ts";
-import { program, requestOf } from "../../bench/core/flags.ts";
+import { loadConfig } from "../../bench/core/config.ts";
 import { draftLengths } from "../../bench/core/speculation/k.ts";
 import { datasetsOf } from "../../bench/core/speculation/samples.ts";
-import { UsageError } from "../../engine/errors.ts";
+import { load, parse, refused } from "../support/bench_config.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url)), COMMAND = join(ROOT, "test/support/fake_spec_bench.ts");
 const folder = mkdtempSync(join(tmpdir(), "dawnlm-spec-"));
 const test = suite("configs of spec_decode");
 test.after(() => { rmSync(folder, { recursive: true }); });
-
-function load(text: string, flags: ConfigRequest["flags"] = {}): LoadedConfig {
-  const config = join(folder, "x.yaml");
-  writeFileSync(config, text);
-  return loadConfig({ flags, config });
-}
-
-function refused(text: string, flags: ConfigRequest["flags"] = {}): string {
-  try {
-    load(text, flags);
-  } catch (error) {
-    assert.instance(error, UsageError, String((error as Error).stack));
-    return (error as Error).message.replaceAll(`${folder}/`, "");
-  }
-  return assert.unreachable("it was accepted") as never;
-}
-
-function parse(...argv: string[]): LoadedConfig {
-  const command = program();
-  command.parse(normaliseArgv(argv, command), { from: "user" });
-  return loadConfig(requestOf(command.opts()));
-}
 
 const SPEC = "experiment_name: x\ntechnique: spec_decode\n";
 

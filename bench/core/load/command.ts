@@ -7,7 +7,7 @@ import { Command } from "commander";
 import { LLM } from "../../../index.ts";
 import { AbortedError } from "../../../engine/errors.ts";
 import type { LoadOptions } from "../../../index.ts";
-import { EXIT_INTERRUPTED, interruptible, runCommand, startCommand, withoutControls } from "../cli.ts";
+import { benchCommand, EXIT_INTERRUPTED, interruptible, runCommand, startCommand, withoutControls } from "../cli.ts";
 import { machine } from "../environment.ts";
 import { ResultsFolder } from "../files.ts";
 import { arrivalTimes } from "./arrivals.ts";
@@ -26,7 +26,7 @@ export type Load = (model: string, options: LoadOptions) => Promise<Served>;
 const EXIT_FAILED_REQUESTS = 5;
 
 function program(): Command {
-  return new Command("node bench/load.ts")
+  return benchCommand(new Command("node bench/load.ts")
     .description("Put a model under load and report TTFT, TPOT, ITL, end-to-end latency and goodput as vllm bench serve defines them.")
     .option("--model <model>", "a folder, a bundled name, a hub id, or random:NAME (default: tiny-neox)", once)
     .option("--num-prompts <count>", "requests (default: 32)", once)
@@ -57,12 +57,7 @@ function program(): Command {
     .option("--max-num-seqs <count>", "most sequences in one step of the engine (default: 16)", once)
     .option("--adapter <name>", "auto, software, an index of `dawnlm doctor`, or part of an adapter's name", once)
     .option("--output-dir <folder>", "where results go (default: results)", once)
-    .option("--no-save", "write no files")
-    .option("--debug", "show where an error comes from")
-    .helpOption("-h, --help", "show this help")
-    .allowExcessArguments(false)
-    .exitOverride()
-    .configureOutput({ outputError: (text, write) => { write(text.replace(/^error: /, "dawnlm: ")); } });
+    .option("--no-save", "write no files"));
 }
 
 async function execute(config: LoadConfig, load: Load, clock: Clock): Promise<number> {

@@ -8,7 +8,7 @@ import { basename, dirname } from "node:path";
 import { Command } from "commander";
 import { AbortedError } from "../../../engine/errors.ts";
 import { LLM } from "../../../index.ts";
-import { EXIT_INTERRUPTED, interruptible, runCommand, startCommand, withoutControls } from "../cli.ts";
+import { benchCommand, EXIT_INTERRUPTED, interruptible, runCommand, startCommand, withoutControls } from "../cli.ts";
 import { machine } from "../environment.ts";
 import { ResultsFolder } from "../files.ts";
 import { once } from "../load/flags.ts";
@@ -32,7 +32,7 @@ prefill-continue reads --context tokens, lets the press act once and scores --co
 protocols are one forward pass per window, which cannot see a press. A press that evicted nothing makes its row INVALID and the exit code 5.`;
 
 function program(): Command {
-  return new Command("node bench/perplexity.ts")
+  return benchCommand(new Command("node bench/perplexity.ts")
     .description("Perplexity of a model on a text by a named protocol; with --base-weights also KL divergence and top-1 agreement with that model, "
       + "with --press what evicting from its KV cache does to both, and to speed.")
     .option("--model <model>", "a folder, a bundled name, a hub id, or random:NAME (default: tiny-neox)", once)
@@ -68,12 +68,7 @@ function program(): Command {
     .option("--speed-only", "no perplexity")
     .option("--speed-decode-only", "tokens per second without the prefill")
     .option("--output-dir <folder>", "where results of presses go, under perplexity (default: results)", once)
-    .option("--debug", "show where an error comes from")
-    .helpOption("-h, --help", "show this help")
-    .addHelpText("after", HELP)
-    .allowExcessArguments(false)
-    .exitOverride()
-    .configureOutput({ outputError: (text, write) => { write(text.replace(/^error: /, "dawnlm: ")); } });
+    .addHelpText("after", HELP));
 }
 
 async function execute(config: PerplexityConfig): Promise<number> {

@@ -4,7 +4,7 @@ import { Command } from "commander";
 import { LLM } from "../../../index.ts";
 import { Gpu } from "../../../engine/gpu.ts";
 import { probe, type ProbeResult } from "../../../engine/probe.ts";
-import { EXIT_INTERRUPTED, interruptible, runCommand, startCommand, withoutControls } from "../cli.ts";
+import { benchCommand, EXIT_INTERRUPTED, interruptible, runCommand, startCommand, withoutControls } from "../cli.ts";
 import { machine } from "../environment.ts";
 import { ResultsFolder } from "../files.ts";
 import { once } from "../load/flags.ts";
@@ -17,7 +17,7 @@ import { profileJson, profileText, type ProfileRun } from "./report.ts";
 import { threadClock } from "./thread_clock.ts";
 
 function program(): Command {
-  return new Command("node bench/profile.ts")
+  return benchCommand(new Command("node bench/profile.ts")
     .description("Measure prefill and decode of one model at batch 1, their distance from the floor, and the host's time per decoded token.")
     .option("--model <model>", "a folder, a bundled name, a hub id, or random:NAME (default: tiny-neox)", once)
     .option("--prompt <tokens>", "tokens of the prompt (default: 512)", once)
@@ -34,12 +34,7 @@ function program(): Command {
     .option("--roof", "measure the adapter's own bandwidth and speed first (about five seconds)")
     .option("--floors", "print the floors of known models as a Markdown table and leave")
     .option("--output-dir <folder>", "where results go (default: results)", once)
-    .option("--no-save", "write no file")
-    .option("--debug", "show where an error comes from")
-    .helpOption("-h, --help", "show this help")
-    .allowExcessArguments(false)
-    .exitOverride()
-    .configureOutput({ outputError: (text, write) => { write(text.replace(/^error: /, "dawnlm: ")); } });
+    .option("--no-save", "write no file"));
 }
 
 async function execute(config: ProfileConfig): Promise<number> {

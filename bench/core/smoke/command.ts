@@ -7,7 +7,7 @@ import { Command } from "commander";
 import { LLM, type GenerateOptions, type GenerateResult, type LoadOptions } from "../../../index.ts";
 import type { Press } from "../../../models/press.ts";
 import { parsePress, pressOf } from "../../../techniques/press/spec.ts";
-import { interruptible, oneLine, runCommand, startCommand, withoutControls } from "../cli.ts";
+import { benchCommand, interruptible, oneLine, runCommand, startCommand, withoutControls } from "../cli.ts";
 import { loadSample } from "../datasets/load.ts";
 import { anyText, once, readFlags, real, refuse, whole } from "../load/flags.ts";
 
@@ -29,19 +29,14 @@ const RULES = {
 } as const;
 
 function program(): Command {
-  return new Command("node bench/smoke.ts")
+  return benchCommand(new Command("node bench/smoke.ts")
     .description("Press a short context, generate a few tokens, and say what was kept and freed: a check that takes seconds. Exit code 5: nothing was evicted.")
     .option("--model <model>", "a folder, a bundled name, a hub id, or random:NAME (default: tiny-neox)", once)
     .option("--press <name>", "knorm (default), snapkv, ..., nested as in \"adakv(snapkv)\"", once)
     .option("--compression-ratio <ratio>", "share of the cache to evict (default: 0.5)", once)
     .option("--context-tokens <count>", "of the bundled novel (default: 192)", once)
     .option("--max-new-tokens <count>", "(default: 24)", once)
-    .option("--adapter <name>", "auto, software, an index of `dawnlm doctor`, or part of an adapter's name", once)
-    .option("--debug", "show where an error comes from")
-    .helpOption("-h, --help", "show this help")
-    .allowExcessArguments(false)
-    .exitOverride()
-    .configureOutput({ outputError: (text, write) => { write(text.replace(/^error: /, "dawnlm: ")); } });
+    .option("--adapter <name>", "auto, software, an index of `dawnlm doctor`, or part of an adapter's name", once));
 }
 
 async function execute(flags: Readonly<Record<string, unknown>>, { load, press: make }: SmokeTools): Promise<number> {

@@ -64,12 +64,12 @@ export async function downloadSnapshot(
       await fetchOne(index, () => {});
       return readShards(join(folder, index.name));
     });
-    const todo = await lackingFiles(folder, wanted);
-    await checkFreeSpace(settings, todo);
+    const missing = await lackingFiles(folder, wanted);
+    await checkFreeSpace(settings, missing);
     let loaded = 0;
-    const total = todo.reduce((sum, { size }) => sum + size, 0);
+    const total = missing.reduce((sum, { size }) => sum + size, 0);
     const report = throttle(onProgress);
-    for (const file of todo) {
+    for (const file of missing) {
       const before = loaded;
       await fetchOne(file, (bytes) => report({ stage: "download", label: file.name, loaded: before + bytes, total }));
       loaded += file.size;

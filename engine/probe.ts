@@ -8,6 +8,7 @@
 import { GpuError } from "./errors.ts";
 import type { Gpu } from "./gpu.ts";
 import { wgsl, type Consts, type WgslFile } from "./kernel.ts";
+import { median } from "./median.ts";
 import { Recorder, type Recording } from "./recorder.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -187,10 +188,4 @@ async function timeRoundTrips(gpu: Gpu, recording: Recording, result: Tensor, bu
   } finally {
     gpu.destroyBuffer(staging);
   }
-}
-
-function median(samples: readonly number[]): number {
-  const sorted = [...samples].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }

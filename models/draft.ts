@@ -68,6 +68,8 @@ export interface DraftKinds {
   check(options: DraftOptions): Required<Pick<DraftOptions, "model" | "k">> & DraftOptions;
   /** For each request its own; null: not the name of a text draft. */
   text(options: DraftOptions): (() => TextDraft) | null;
+  /** The format of the target's own copy; null: not `self:`. */
+  selfFormat(options: DraftOptions): WeightFormat | null;
   length(k: number | "adaptive", costs: SpeculationCosts | null): DraftLength;
 }
 

@@ -3,21 +3,21 @@
 import { Checkpoint } from "../engine/checkpoint.ts";
 import { ContextLengthError, UsageError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
-import { resolveModel, type ResolvedModel } from "../engine/hub.ts";
+import type { ResolvedModel } from "../engine/hub.ts";
 import type { Tokenizer } from "../engine/tokenizer.ts";
 import { MAX_DRAFTED } from "../kernels/accept.ts";
+import { kvEncodings } from "../kernels/kv_formats.ts";
 import type { Weight } from "../kernels/weights.ts";
 import type { Tensor } from "../engine/tensor.ts";
-import { parseConfig, readConfig, type ModelConfig } from "./config.ts";
+import type { ModelConfig } from "./config.ts";
 import { draftKinds, type DraftOptions, type TextDraft } from "./draft.ts";
 import { KvCache } from "./kv_cache.ts";
 import { loadModel } from "./model.ts";
 import type { LoadOptions } from "./options.ts";
 import { checkSameVocabulary } from "./perplexity.ts";
-import { presetConfig } from "./presets.ts";
 import { Runner } from "./runner.ts";
 import { sizesOf, type LoadSizes } from "./sizes.ts";
-import { sourceOf } from "./source.ts";
+import { configOf, resolve, sourceOf } from "./source.ts";
 import type { Running } from "./drafter.ts";
 
 export interface DraftInfo { readonly name: string; readonly kind: "model" | "text" | "self"; readonly k: number | "adaptive" }
@@ -37,20 +37,20 @@ export async function planDraft(
   asked: DraftOptions, target: Target, options: LoadOptions, tokenizerOf: (resolved: ResolvedModel, config: ModelConfig) => Promise<Tokenizer>,
 ): Promise<PlannedDraft> {
   const kinds = draftKinds(), draft = kinds.check(asked), text = kinds.text(draft);
-  if (target.sizes.cache.format === "kivi4" || (typeof target.sizes.cache.format === "object" && "k" in target.sizes.cache.format && target.sizes.cache.format.k === "kivi4")) {
+  if (kvEncodings(target.sizes.cache.format, target.config.headDim).k.format === "kivi4") {
     throw new UsageError("draft: kivi4 quantizes keys when their block is full, and keys of tokens that are not accepted cannot be taken out again: take another kv format for keys");
   }
   const info = { name: draft.model, k: draft.k };
   if (text !== null) return { info: { ...info, kind: "text" }, text, model: null };
-  const format = /^self:(.+)$/.exec(draft.model)?.[1];
+  const weights = kinds.selfFormat(draft);
   const { kvMemory: _own, press: _press, quantizationConfig: _keys, draft: _draft, ...shared } = options;
   const maxModelLen = target.sizes.maxModelLen;
-  if (format !== undefined) {
-    const sizes = sizesOf(target.config, { ...shared, weights: format as NonNullable<LoadOptions["weights"]>, maxModelLen }, draft.model);
+  if (weights !== null) {
+    const sizes = sizesOf(target.config, { ...shared, weights, maxModelLen }, draft.model);
     return { info: { ...info, kind: "self" }, text: null, model: { resolved: target.resolved, config: target.config, sizes } };
   }
-  const resolved = await resolveModel(draft.model, {});
-  const config = resolved.kind === "folder" ? await readConfig(resolved.folder) : parseConfig(presetConfig(resolved.name), resolved.id);
+  const { onProgress } = options;
+  const resolved = await resolve(draft.model, { ...(onProgress && { onProgress }) }), config = await configOf(resolved);
   if (config.maxPositions < maxModelLen) {
     throw new ContextLengthError(`draft: ${draft.model} was made for at most ${config.maxPositions} positions, but maxModelLen is ${maxModelLen}: load with maxModelLen ${config.maxPositions} or less`);
   }

@@ -119,7 +119,9 @@ function pressOf({ press, keepRatio, pruneAfter, skipLayers }: GenerateOptions, 
 }
 
 /**
- * Also refuses options that would have no effect: top-k, top-p or a seed of a greedy generation change nothing only when they are at their defaults. */
+ * Also refuses options that would have no effect: top-k, top-p or a seed of a greedy generation change nothing only when they are at their
+ * defaults. `named` calls presses into being, `usual` is that of requests that say nothing.
+ */
 export function completeGenerateOptions(options: GenerateOptions, named: (choice: PressChoice) => Press = pressFrom, usual: Press | null = null): CompleteGenerateOptions {
   check("generate", options, GENERATE);
   const complete = {

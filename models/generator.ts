@@ -122,7 +122,8 @@ export class Generator {
         await this.#presser.act(sequence.slot, pressing, () => this.scheduler.giveWay(sequence));
       } catch (error) {
         if (!(error instanceof UsageError || error instanceof OutOfMemoryError)) throw error;
-        this.#drop(this.#requests.get(sequence)!, error); // its own fault
+        const request = this.#requests.get(sequence); // none when it was taken back meanwhile
+        if (request !== undefined) this.#drop(request, error); // its own fault
       }
       if (pressing.shift !== shift) this.#onGpu = []; // the GPU counts positions on from where they were
     }

@@ -6,11 +6,10 @@
 import { Checkpoint } from "../engine/checkpoint.ts";
 import { ContextLengthError, UsageError } from "../engine/errors.ts";
 import { Gpu, type AdapterDescription } from "../engine/gpu.ts";
-import { resolveModel } from "../engine/hub.ts";
 import type { Tokenizer } from "../engine/tokenizer.ts";
 import type { Trace } from "../engine/trace.ts";
 import { build, tokenizerOf, type ModelSource, type Parts } from "./build.ts";
-import { parseConfig, readConfig, type ModelConfig } from "./config.ts";
+import type { ModelConfig } from "./config.ts";
 import { draftKinds, type SpeculationCosts } from "./draft.ts";
 import { planDraft, type DraftInfo, type PlannedDraft } from "./draft_model.ts";
 import { checkLoadOptions, completeGenerateOptions, type CompleteGenerateOptions } from "./generate_options.ts";
@@ -21,13 +20,13 @@ import type {
 } from "./options.ts";
 import { checkAborted, checkSameVocabulary, completePerplexityOptions, divergenceOf, perplexityOf, textPerplexityOf, windowsOf } from "./perplexity.ts";
 import type { PrefixCache, PrefixStats } from "./prefix_cache.ts";
-import { presetConfig } from "./presets.ts";
 import { pressFrom, type Press, type PressChoice } from "./press.ts";
 import type { Presser } from "./presser.ts";
 import { Request } from "./request.ts";
 import type { Outliers, Runner } from "./runner.ts";
 import { compareWindows, readAllLogits, scoreWindows, type Place } from "./scoring.ts";
 import { sizesOf, withVerification } from "./sizes.ts";
+import { configOf, resolve } from "./source.ts";
 import { Speculation } from "./speculation.ts";
 import type { Speculator } from "./speculator.ts";
 import type { HeldWeights } from "./weights.ts";
@@ -96,12 +95,7 @@ export class LLM {
    */
   static async load(model: string, options: LoadOptions = {}): Promise<LLM> {
     checkLoadOptions(options);
-    const { onProgress, revision } = options;
-    const resolved = await resolveModel(model, {
-      ...(revision !== undefined && { revision }),
-      ...(onProgress && { onProgress: ({ label, loaded, total }) => { onProgress({ stage: "download", label, loaded, total }); } }),
-    });
-    const config = resolved.kind === "folder" ? await readConfig(resolved.folder) : parseConfig(presetConfig(resolved.name), resolved.id);
+    const resolved = await resolve(model, options), config = await configOf(resolved);
     const plain = sizesOf(config, options, model);
     const tokenizer = await tokenizerOf(resolved, config);
     if (tokenizer.vocabSize > config.vocabSize) {

@@ -207,18 +207,17 @@ export class Runner {
     return (keys, behind) => {
       const { device } = this.#gpu;
       const encoder = device.createCommandEncoder();
-      let pass = behind === undefined ? encoder.beginComputePass() : null;
-      for (const longest of keys) {
-        pass ??= encoder.beginComputePass();
-        for (const [i, recording] of step(longest).entries()) recording.encode(pass, { rows: rows[i]!, tiles: this.#tiles });
+      let pass = encoder.beginComputePass();
+      for (const [i, longest] of keys.entries()) {
+        this.#encode(pass, step(longest), rows);
         if (behind !== undefined) {
           pass.end();
           behind(encoder, this.#step);
-          pass = null;
+          if (i + 1 < keys.length) pass = encoder.beginComputePass();
         }
         this.#step++;
       }
-      pass?.end();
+      if (behind === undefined) pass.end();
       device.queue.submit([encoder.finish()]);
     };
   }
@@ -226,11 +225,7 @@ export class Runner {
   /** Forward the written batch and sample its samples, which stay on the GPU as step 0. */
   async choose(rows: number, samples: number, features = PLAIN, behind?: (encoder: GPUCommandEncoder) => void): Promise<void> {
     const recordings = [await this.#layers("prefill", rowsClass(rows), null, features.captured), await this.#head(rowsClass(samples)), await this.#tail("prefill", features)];
-    void this.#submit(recordings, [rows, samples, samples], 0, PLAIN);
-    if (behind === undefined) return;
-    const encoder = this.#gpu.device.createCommandEncoder();
-    behind(encoder);
-    this.#gpu.device.queue.submit([encoder.finish()]);
+    void this.#submit(recordings, [rows, samples, samples], 0, PLAIN, behind);
   }
 
   /** Run something on the written batch, with a grid that follows `rows`. */
@@ -243,14 +238,8 @@ export class Runner {
    * sequences; `copy` takes what they leave.
    */
   async verify(rows: number, sequences: number, captured: boolean, before: Recording, behind: Recording, copy: (encoder: GPUCommandEncoder) => void): Promise<void> {
-    const layers = await this.#layers("prefill", rowsClass(rows), null, captured), head = await this.#head(rowsClass(rows));
-    const { device } = this.#gpu;
-    const encoder = device.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    for (const [recording, extent] of [[before, sequences], [layers, rows], [head, rows], [behind, sequences]] as const) recording.encode(pass, { rows: extent, tiles: this.#tiles });
-    pass.end();
-    copy(encoder);
-    device.queue.submit([encoder.finish()]);
+    const recordings = [before, await this.#layers("prefill", rowsClass(rows), null, captured), await this.#head(rowsClass(rows)), behind];
+    void this.#submit(recordings, [sequences, rows, rows, sequences], 0, PLAIN, copy);
   }
 
   /** The same with `behind` after the head in place of sampling and advancing; nothing is read back. */
@@ -263,8 +252,7 @@ export class Runner {
   async stepperBeside(sequences: number, behind: Recording, captured: boolean, base: Tensor, first: number): Promise<(keys: number) => void> {
     const step = await this.#decodeStep(sequences, null, captured);
     return (keys) => {
-      void this.#submit(step(keys), [sequences, sequences], 0, PLAIN);
-      this.#copyLogits(base, first, sequences - first);
+      void this.#submit(step(keys), [sequences, sequences], 0, PLAIN, (encoder) => { this.copyLogits(encoder, base, first, sequences - first); });
       void this.#submit([behind], [sequences], 0, PLAIN);
     };
   }
@@ -304,15 +292,7 @@ export class Runner {
 
   /** The same, to the first rows of `target` [rows, vocab] on the GPU. */
   async keepLogits(samples: number, target: Tensor): Promise<void> {
-    void this.#submit([await this.#head(rowsClass(samples))], [samples], 0, PLAIN);
-    this.#copyLogits(target, 0, samples);
-  }
-
-  #copyLogits(target: Tensor, first: number, count: number): void {
-    const { device } = this.#gpu;
-    const encoder = device.createCommandEncoder();
-    this.copyLogits(encoder, target, first, count);
-    device.queue.submit([encoder.finish()]);
+    void this.#submit([await this.#head(rowsClass(samples))], [samples], 0, PLAIN, (encoder) => { this.copyLogits(encoder, target, 0, samples); });
   }
 
   /** Logits of the samples `first` … of the step before, to the first rows of `target` [rows, vocab]. */
@@ -351,12 +331,15 @@ export class Runner {
   }
 
   /** Encode the recordings as one pass, each with its number of rows, and submit. The function returned brings what was sampled. */
-  #submit(recordings: readonly Recording[], rows: readonly number[], samples: number, features: StepFeatures): () => Promise<Sampled> {
+  #submit(
+    recordings: readonly Recording[], rows: readonly number[], samples: number, features: StepFeatures, behind?: (encoder: GPUCommandEncoder) => void,
+  ): () => Promise<Sampled> {
     const { device } = this.#gpu;
     const encoder = device.createCommandEncoder();
     const pass = encoder.beginComputePass();
-    recordings.forEach((recording, i) => { recording.encode(pass, { rows: rows[i]!, tiles: this.#tiles }); });
+    this.#encode(pass, recordings, rows);
     pass.end();
+    behind?.(encoder);
     const pool = features.logprobs ? this.#logprobs!.staging : this.#staging;
     const staging = samples > 0 ? pool.shift() : undefined;
     if (samples > 0 && staging === undefined) throw new GpuError("more steps are in flight than there are buffers to read them back with");
@@ -377,6 +360,11 @@ export class Runner {
       this.#gpu.check();
       return { tokens: words.subarray(0, samples), logprobs: (sample, top) => unpackLogprobs(words, samples + sample * LOGPROB_WORDS, top) };
     };
+  }
+
+  /** Recordings one after the other, each with its number of rows. */
+  #encode(pass: GPUComputePassEncoder, recordings: readonly Recording[], rows: readonly number[]): void {
+    recordings.forEach((recording, i) => { recording.encode(pass, { rows: rows[i]!, tiles: this.#tiles }); });
   }
 
   #recorded(key: string, body: (recorder: Recorder) => void): Promise<Recording> {

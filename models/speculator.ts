@@ -7,6 +7,7 @@
 
 import { ContextLengthError, UsageError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
+import { median } from "../engine/median.ts";
 import { Recorder, type Recording } from "../engine/recorder.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import { accept, acceptScratch, MAX_DRAFTED } from "../kernels/accept.ts";
@@ -258,9 +259,4 @@ function openAt(tables: CacheTables, context: number, more: number): number {
   }
   tables.advance(slot, context);
   return slot;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b), middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }

@@ -114,6 +114,7 @@ function show(value: unknown): string {
 /** What models/draft.ts is told. Adaptive lengths need measured costs: an Error without, since nothing could be weighed. */
 export const DRAFTS: DraftKinds = {
   check: draftOptionsOf,
+  selfFormat: selfFormatOf,
   text(options) {
     return draftKindOf(options) === "text" ? () => promptLookup({ ngram: options.ngram ?? NGRAM }) : null;
   },

@@ -4,8 +4,7 @@ import { basename, dirname } from "node:path";
 import { AbortedError, UsageError } from "../../../engine/errors.ts";
 import { resolveModel } from "../../../engine/hub.ts";
 import { LLM, type LoadOptions } from "../../../index.ts";
-import { parseConfig, readConfig } from "../../../models/config.ts";
-import { presetConfig } from "../../../models/presets.ts";
+import { configOf } from "../../../models/source.ts";
 import { parsePress, pressOf, PRESS_NAMES, PRESS_TABLE, type PressSpec } from "../../../techniques/press/spec.ts";
 import { EXIT_INTERRUPTED, interruptible, withoutControls } from "../cli.ts";
 import { loadSample } from "../datasets/load.ts";
@@ -90,7 +89,7 @@ async function runPresses(
 /** What a model's config says before it is loaded. */
 async function modelOf(model: string): Promise<{ most: number; layersOf: Parameters<NonNullable<Arm["press"]>["check"]>[0] }> {
   const resolved = await resolveModel(model, { configOnly: true });
-  const config = resolved.kind === "folder" ? await readConfig(resolved.folder) : parseConfig(presetConfig(resolved.name), resolved.id);
+  const config = await configOf(resolved);
   return { most: config.maxPositions, layersOf: config };
 }
 

@@ -5,8 +5,9 @@
  */
 
 import type { Gpu } from "./gpu.ts";
-import type { Kernel, Pipeline } from "./kernel.ts";
+import type { Consts, Kernel, Pipeline } from "./kernel.ts";
 import { byteLength, type Tensor } from "./tensor.ts";
+import type { Timestamps } from "./timestamps.ts";
 
 /** What of a step the host knows and a grid may follow: its rows, and the tiles in which they attend. */
 export interface Extent { readonly rows: number; readonly tiles: number }
@@ -14,8 +15,12 @@ export interface Extent { readonly rows: number; readonly tiles: number }
 /** Workgroups along y: fixed, one for every `rowsPer` rows of the step, or one for every tile. */
 export type GridY = number | { readonly rowsPer: number } | "tiles";
 
-interface Pending { readonly pipeline: Pipeline; readonly tensors: Readonly<Record<string, Tensor>>; readonly x: number; readonly y: GridY }
-interface Step { readonly label: string; readonly pipeline: GPUComputePipeline; readonly group: GPUBindGroup; readonly x: number; readonly y: GridY }
+/** A kernel as it was recorded: its file, and the constants it was specialised by. */
+export interface Dispatched { readonly label: string; readonly consts: Consts }
+
+interface Grid { readonly x: number; readonly y: GridY }
+interface Pending extends Grid { readonly pipeline: Pipeline; readonly consts: Consts; readonly tensors: Readonly<Record<string, Tensor>> }
+interface Step extends Dispatched, Grid { readonly pipeline: GPUComputePipeline; readonly group: GPUBindGroup }
 
 /** Collects dispatches in order; `finish` turns them into a Recording once every pipeline is compiled. */
 export class Recorder {
@@ -31,12 +36,12 @@ export class Recorder {
       if (tensors[name] === undefined) throw new Error(`${pipeline.label}: nothing was given for its binding ${name}`);
     }
     if (x > 65_535 || (typeof y === "number" && y > 65_535)) throw new Error(`${pipeline.label}: ${x} × ${String(y)} workgroups are too many`);
-    this.#pending.push({ pipeline, tensors, x, y });
+    this.#pending.push({ pipeline, consts: kernel.consts, tensors, x, y });
   }
 
   async finish(label: string): Promise<Recording> {
-    const steps = await Promise.all(this.#pending.map(async ({ pipeline, tensors, x, y }): Promise<Step> => ({
-      label: pipeline.label, pipeline: await pipeline.compiled, group: bindGroup(this.gpu, pipeline, tensors), x, y,
+    const steps = await Promise.all(this.#pending.map(async ({ pipeline, consts, tensors, x, y }): Promise<Step> => ({
+      label: pipeline.label, consts, pipeline: await pipeline.compiled, group: bindGroup(this.gpu, pipeline, tensors), x, y,
     })));
     this.gpu.check();
     return new Recording(label, steps);
@@ -67,6 +72,8 @@ export class Recording {
 
   get dispatches(): number { return this.#steps.length; }
   get kernels(): readonly string[] { return this.#steps.map((step) => step.label); }
+  /** What `encodeTimed` times, in its order. */
+  get dispatched(): readonly Dispatched[] { return this.#steps; }
 
   /** Append every dispatch to `pass`; grids that follow the step are stretched to its extent. */
   encode(pass: GPUComputePassEncoder, extent: Extent): void {
@@ -74,9 +81,27 @@ export class Recording {
     for (const step of this.#steps) {
       if (step.pipeline !== current) pass.setPipeline(current = step.pipeline);
       pass.setBindGroup(0, step.group);
-      pass.dispatchWorkgroups(step.x, step.y === "tiles" ? extent.tiles : typeof step.y === "number" ? step.y : Math.ceil(extent.rows / step.y.rowsPer));
+      pass.dispatchWorkgroups(step.x, workgroupsY(step.y, extent));
     }
   }
+
+  /**
+   * The same dispatches, each in a pass of its own: the passes from `first` on of a reading of `timestamps`. That is slower, so no way to
+   * run a step.
+   */
+  encodeTimed(encoder: GPUCommandEncoder, extent: Extent, timestamps: Timestamps, first: number): void {
+    for (const [i, step] of this.#steps.entries()) {
+      const pass = encoder.beginComputePass({ label: step.label, timestampWrites: timestamps.writes(first + i) });
+      pass.setPipeline(step.pipeline);
+      pass.setBindGroup(0, step.group);
+      pass.dispatchWorkgroups(step.x, workgroupsY(step.y, extent));
+      pass.end();
+    }
+  }
+}
+
+function workgroupsY(y: GridY, { rows, tiles }: Extent): number {
+  return y === "tiles" ? tiles : typeof y === "number" ? y : Math.ceil(rows / y.rowsPer);
 }
 
 /** Run one recording now, on its own. For tests and for work outside the steady state. */

@@ -6,6 +6,7 @@
 
 import type { Gpu } from "../engine/gpu.ts";
 import { Recorder, submit, type Recording } from "../engine/recorder.ts";
+import { Timestamps } from "../engine/timestamps.ts";
 import { linear } from "./linear.ts";
 import { candidates, chooseVariant, shapeKey, staticVariant, traitsOf, tunedVariants, type LinearShape, type Variant } from "./linear_variants.ts";
 import { check, isTunable, TuningBuffers, type TunableShape } from "./tune_check.ts";
@@ -24,6 +25,7 @@ export interface TuneOptions {
   readonly launch?: typeof linear;
 }
 
+/** What the search found for one shape of matrix product. Times in milliseconds. */
 export interface ShapeResult {
   readonly shape: LinearShape;
   /** Null when not one candidate was right, or the time was over before the first. */
@@ -38,6 +40,7 @@ export interface ShapeResult {
   readonly cutShort: boolean;
 }
 
+/** What a search for the fastest kernels found and took. */
 export interface TuneReport {
   readonly results: readonly ShapeResult[];
   /** How time was taken. */
@@ -69,7 +72,7 @@ export async function tune(gpu: Gpu, shapes: readonly LinearShape[], options: Tu
   const deadline = start + budgetMs;
   // Weights in codes go by the rules: there is no pattern of codes to check their variants with.
   const distinct = [...new Map(shapes.filter(isTunable).map((shape) => [shapeKey(shape), shape])).values()];
-  const clock = new Clock(gpu);
+  const clock = await Clock.create(gpu);
   const results: ShapeResult[] = [];
   try {
     for (const [i, shape] of distinct.entries()) {
@@ -152,24 +155,28 @@ async function search(gpu: Gpu, shape: TunableShape, { variants, launch, cacheBy
 
 /** Milliseconds of one dispatch: by the GPU's timestamps where it has them, else by the wall clock. */
 class Clock {
-  readonly kind: "timestamps" | "wall";
   readonly #gpu: Gpu;
-  readonly #queries: GPUQuerySet | null;
+  readonly #timestamps: Timestamps | null;
 
-  constructor(gpu: Gpu) {
-    this.#gpu = gpu;
+  static async create(gpu: Gpu): Promise<Clock> {
     // A software adapter's timestamps are the wall clock anyway.
-    this.kind = gpu.device.features.has("timestamp-query") && !gpu.adapter.software ? "timestamps" : "wall";
-    this.#queries = this.kind === "timestamps" ? gpu.device.createQuerySet({ type: "timestamp", count: 2 }) : null;
+    return new Clock(gpu, gpu.adapter.software ? null : await Timestamps.create(gpu, 1));
   }
 
-  close(): void { this.#queries?.destroy(); }
+  private constructor(gpu: Gpu, timestamps: Timestamps | null) {
+    this.#gpu = gpu;
+    this.#timestamps = timestamps;
+  }
+
+  get kind(): "timestamps" | "wall" { return this.#timestamps === null ? "wall" : "timestamps"; }
+
+  close(): void { this.#timestamps?.destroy(); }
 
   /** The least of three runs; a candidate that is twice as slow as `best` has had its chance after one. */
   async time(recording: Recording, rows: number, best: number, deadline: number): Promise<number> {
     let least = Infinity;
     for (let run = 0; run < REPEATS; run++) {
-      const ms = (this.#queries === null ? await this.#wall(recording, rows) : await this.#stamped(recording, rows, this.#queries)) / recording.dispatches;
+      const ms = (this.#timestamps === null ? await this.#wall(recording, rows) : await this.#stamped(recording, rows, this.#timestamps)) / recording.dispatches;
       least = Math.min(least, ms);
       if (least > 2 * best || performance.now() > deadline) break;
     }
@@ -183,21 +190,15 @@ class Clock {
     return performance.now() - start;
   }
 
-  async #stamped(recording: Recording, rows: number, querySet: GPUQuerySet): Promise<number> {
+  async #stamped(recording: Recording, rows: number, timestamps: Timestamps): Promise<number> {
     const { device } = this.#gpu;
-    const buffer = await this.#gpu.createBuffer("staging", 16, "timestamps", GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC);
-    try {
-      const encoder = device.createCommandEncoder({ label: "tune" });
-      const pass = encoder.beginComputePass({ timestampWrites: { querySet, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 } });
-      recording.encode(pass, { rows, tiles: 0 });
-      pass.end();
-      encoder.resolveQuerySet(querySet, 0, 2, buffer, 0);
-      device.queue.submit([encoder.finish()]);
-      const bytes = await this.#gpu.read({ buffer, offset: 0, shape: [4], dtype: "u32", label: "timestamps" });
-      const [begin, end] = new BigUint64Array(bytes.buffer, bytes.byteOffset, 2);
-      return Number(end! - begin!) / 1e6;
-    } finally {
-      this.#gpu.destroyBuffer(buffer);
-    }
+    const encoder = device.createCommandEncoder({ label: "tune" });
+    const pass = encoder.beginComputePass({ timestampWrites: timestamps.writes(0) });
+    recording.encode(pass, { rows, tiles: 0 });
+    pass.end();
+    timestamps.resolve(encoder, 1);
+    device.queue.submit([encoder.finish()]);
+    const [[begin, end]] = await timestamps.read(1) as [readonly [number, number]];
+    return (end - begin) / 1e6;
   }
 }

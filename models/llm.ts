@@ -19,6 +19,7 @@ import type {
   DivergenceResult, GenerateOptions, GenerateResult, LoadOptions, MemoryReport, PerplexityOptions, PerplexityResult,
 } from "./options.ts";
 import { checkAborted, checkSameVocabulary, completePerplexityOptions, divergenceOf, perplexityOf, textPerplexityOf, windowsOf } from "./perplexity.ts";
+import { PassTimer, type Grain, type TimedPass } from "./pass_timer.ts";
 import type { PrefixCache, PrefixStats } from "./prefix_cache.ts";
 import { pressFrom, type Press, type PressChoice } from "./press.ts";
 import type { Presser } from "./presser.ts";
@@ -32,7 +33,9 @@ import type { Speculator } from "./speculator.ts";
 import type { HeldWeights } from "./weights.ts";
 
 export type { ModelSource } from "./build.ts";
+export type { Grain, TimedDispatch, TimedPass } from "./pass_timer.ts";
 
+/** What a model runs on: the adapter, the features and limits that were asked of it, and the kernels that were chosen for it. */
 export interface Environment {
   readonly adapter: AdapterDescription;
   readonly features: readonly string[];
@@ -41,6 +44,7 @@ export interface Environment {
   readonly subgroupSize: number;
 }
 
+/** What the KV cache holds and has held. */
 export interface CacheStats {
   /** Tokens of one KV head of one layer in a block; 1 where the cache is contiguous. */
   readonly blockSize: number;
@@ -60,6 +64,7 @@ const NO_PREFIX_CACHE: PrefixStats = { queriedTokens: 0, hitTokens: 0, cachedBlo
 /** Tokens in the cache when costs of speculation are measured: those of a prompt of middling length. */
 const COST_CONTEXT = 256;
 
+/** A model on a GPU. Load it with `LLM.load` and free it with `close`. */
 export class LLM {
   readonly config: ModelConfig;
   readonly tokenizer: Tokenizer;
@@ -309,6 +314,28 @@ export class LLM {
   /** Dispatches of one decode step for a batch of `sequences`. */
   dispatchesPerDecode(sequences = 1): Promise<number> {
     return this.#runner.dispatchesPerDecode(sequences);
+  }
+
+  /**
+   * Run `work`, such as a call of generate, and time on the GPU the forward passes that it causes: each as it always runs ("pass"), or every
+   * dispatch in a pass of its own ("dispatch"), which is slower, though it computes the same. One at a time: a pass that is submitted while
+   * another is under way runs untimed and is left out. Null, and `work` is not run, where the device has no timestamp queries. Nothing else
+   * should run meanwhile. Throws UsageError when it is at it already, GpuError when the device's clock cannot be trusted.
+   */
+  async timed<T>(grain: Grain, work: () => Promise<T>): Promise<{ readonly result: T; readonly passes: readonly TimedPass[] } | null> {
+    this.#open();
+    const timer = await PassTimer.create(this.#gpu, grain);
+    if (timer === null) return null;
+    try {
+      this.#open();
+      if (this.#runner.timer !== null) throw new UsageError("timed: passes are being timed already; await that first");
+      this.#runner.timer = timer;
+      const result = await work();
+      return { result, passes: await timer.read() };
+    } finally {
+      if (this.#runner.timer === timer) this.#runner.timer = null;
+      if (this.#closed === null) await timer.close();
+    }
   }
 
   /** Wait for what is running, then free everything on the GPU. Safe to call twice. */

@@ -6,7 +6,7 @@
 
 import { GpuError, OutOfMemoryError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
-import { Recorder, submit, type Recording } from "../engine/recorder.ts";
+import { Recorder, submit, type Extent, type Recording } from "../engine/recorder.ts";
 import { numel } from "../engine/shape.ts";
 import { byteLength, type Tensor } from "../engine/tensor.ts";
 import { advance, prefillTileRows, type Splits } from "../kernels/attention.ts";
@@ -17,6 +17,7 @@ import { linear, rowsClass, ROWS_CLASSES, type RowsClass } from "../kernels/line
 import { LOGPROB_WORDS, logprobs, unpackLogprobs, type Logprobs } from "../kernels/logprobs.ts";
 import { packSampling, sample, type Adjust, type SamplingParams } from "../kernels/sample.ts";
 import type { KvCache } from "./kv_cache.ts";
+import type { PassTimer } from "./pass_timer.ts";
 import { cosSinTable } from "./rope.ts";
 import { onDemandBuffers, runnerBuffers, runnerProblems, type BufferShape, type RunnerSizes } from "./sizes.ts";
 import type { Activations, Capture, Model, Phase, Step } from "./step.ts";
@@ -44,6 +45,8 @@ export class Runner {
   readonly samples: number;
   /** Where captured steps leave what presses are to be shown. Who sets it calls `forget` too. */
   capture: Capture | null = null;
+  /** Times the passes that are submitted, while somebody wants it. */
+  timer: PassTimer | null = null;
   readonly cosSin: Tensor;
   /** Rows sampled in one pass at most; buffers have room for `samples`, a multiple of 8. */
   readonly #mostSamples: number;
@@ -336,9 +339,12 @@ export class Runner {
   ): () => Promise<Sampled> {
     const { device } = this.#gpu;
     const encoder = device.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    this.#encode(pass, recordings, rows);
-    pass.end();
+    const timed = this.timer?.encode(encoder, recordings.map((recording, i) => [recording, this.#extent(rows[i]!)])) ?? null;
+    if (timed === null) {
+      const pass = encoder.beginComputePass();
+      this.#encode(pass, recordings, rows);
+      pass.end();
+    }
     behind?.(encoder);
     const pool = features.logprobs ? this.#logprobs!.staging : this.#staging;
     const staging = samples > 0 ? pool.shift() : undefined;
@@ -351,7 +357,9 @@ export class Runner {
       }
     }
     device.queue.submit([encoder.finish()]);
+    const clocked = timed?.();
     return async () => {
+      if (clocked !== undefined) await clocked; // else the next pass would run untimed
       if (staging === undefined) return { tokens: new Uint32Array(), logprobs: () => { throw new Error("nothing was sampled"); } };
       await this.#gpu.map(staging);
       const words = new Uint32Array(staging.getMappedRange(0, samples * 4 * (features.logprobs ? 1 + LOGPROB_WORDS : 1)).slice(0));
@@ -364,7 +372,11 @@ export class Runner {
 
   /** Recordings one after the other, each with its number of rows. */
   #encode(pass: GPUComputePassEncoder, recordings: readonly Recording[], rows: readonly number[]): void {
-    recordings.forEach((recording, i) => { recording.encode(pass, { rows: rows[i]!, tiles: this.#tiles }); });
+    recordings.forEach((recording, i) => { recording.encode(pass, this.#extent(rows[i]!)); });
+  }
+
+  #extent(rows: number): Extent {
+    return { rows, tiles: this.#tiles };
   }
 
   #recorded(key: string, body: (recorder: Recorder) => void): Promise<Recording> {

@@ -64,16 +64,23 @@ test("an abort ends it, with what was measured", async () => {
   });
 });
 
-test("the command prints its table and writes its JSON", async () => {
+test("the command prints its tables and writes its JSON, and a picture of the kernels", async () => {
   const folder = mkdtempSync(join(tmpdir(), "dawnlm-profile-"));
   try {
-    const args = ["bench/profile.ts", "--model", "tiny-neox-draft", "--prompt", "16", "--new", "8", "--repetitions", "2", "--output-dir", folder];
+    const args = ["bench/profile.ts", "--model", "tiny-neox-draft", "--prompt", "16", "--new", "8", "--repetitions", "2", "--kernels", "--output-dir", folder];
     const text = await new Promise<string>((resolve) => execFile(process.execPath, args, { cwd: ROOT }, (error, stdout, stderr) => { resolve(`${error?.code ?? 0} ${stdout}${stderr}`); }));
     assert.match(text, /^0 /);
     assert.match(text, /pp16, tok\/s[^]*tg8 @ d16, tok\/s[^]*decode step[^]*prefill of 16[^]*Dispatches of a decode step[^]*encode the step[^]*Bar: 20 µs per layer \(2 layers\)/);
     assert.not.match(text, /\bNaN\b|Infinity|Experimental/);
     const json = JSON.parse(readFileSync(join(folder, "profile/profile-tiny-neox-draft.json"), "utf8"));
     assert.equal([json.schemaVersion, json.experiment, json.status, json.decodeTokensPerSecond.samples.length, json.host.layers, json.roof], [1, "profile", "complete", 2, 2, null]);
+    if (json.kernels.value === null) assert.match(text, /Kernels: this device has no timestamp queries/);
+    else {
+      assert.match(text, /\ndecode step behind 16 tokens [^]*\n {2}\w+ 4096×96, head [^]*\nprefill of 16 tokens [^]*take no sum of rows for its time/);
+      assert.equal([json.kernels.status, json.kernels.decode.dispatches, json.kernels.prefill.passes], ["complete", json.dispatchesStated, 1]);
+      assert.ok(json.host.microsecondsPerPrefill.median > 0 && json.kernels.prefill.host.cpu.median > 0);
+      for (const type of ["png", "svg", "vl.json"]) assert.ok(readFileSync(join(folder, `profile/profile-kernels-tiny-neox-draft.${type}`)).length > 1000);
+    }
     assert.ok(Math.abs(json.reached.decode.gigabytesPerSecond - (json.floor.decode.bytes * json.decodeTokensPerSecond.median) / 1e9) < 1e-9);
   } finally {
     rmSync(folder, { recursive: true });

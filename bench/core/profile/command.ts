@@ -1,19 +1,25 @@
-/** `node bench/profile.ts`: rates of one model at batch 1, its floor, and the host's time of a decode step; or the floors of many models. */
+/**
+ * `node bench/profile.ts`: rates of one model at batch 1, its floor, the host's time of a decode step, and with --kernels where the GPU's goes;
+ * or the floors of many models.
+ */
 
 import { Command } from "commander";
 import { LLM } from "../../../index.ts";
 import { Gpu } from "../../../engine/gpu.ts";
 import { probe, type ProbeResult } from "../../../engine/probe.ts";
-import { benchCommand, EXIT_INTERRUPTED, interruptible, runCommand, startCommand, withoutControls } from "../cli.ts";
+import { benchCommand, EXIT_INTERRUPTED, interruptible, oneLine, runCommand, startCommand, withoutControls } from "../cli.ts";
 import { machine } from "../environment.ts";
 import { ResultsFolder } from "../files.ts";
 import { once } from "../load/flags.ts";
 import { progress, type Progress } from "../load/progress.ts";
+import { drawSpec } from "../report/chart.ts";
 import { floorOf } from "./floors.ts";
+import { measureKernels, NOT_REACHED } from "./kernels.ts";
+import { kernelsSpec } from "./kernels_chart.ts";
 import { measure } from "./measure.ts";
 import { floorsTable } from "./models.ts";
-import { loadOptionsOf, profileConfig, type ProfileConfig } from "./options.ts";
-import { profileJson, profileText, type ProfileRun } from "./report.ts";
+import { loadOptionsOf, profileConfig, weightsOf, type ProfileConfig } from "./options.ts";
+import { profileJson, profileText, statusOf, type ProfileRun } from "./report.ts";
 import { threadClock } from "./thread_clock.ts";
 
 function program(): Command {
@@ -32,6 +38,7 @@ function program(): Command {
     .option("--adapter <name>", "auto, software, an index of `dawnlm doctor`, or part of an adapter's name", once)
     .option("--seed <number>", "of prompts, order and random weights (default: 0)", once)
     .option("--roof", "measure the adapter's own bandwidth and speed first (about five seconds)")
+    .option("--kernels", "also time every kernel of one decode step and one prefill, and draw where their GPU time goes")
     .option("--floors", "print the floors of known models as a Markdown table and leave")
     .option("--output-dir <folder>", "where results go (default: results)", once)
     .option("--no-save", "write no file"));
@@ -50,10 +57,10 @@ async function execute(config: ProfileConfig): Promise<number> {
     }
     process.stdout.write(`${withoutControls(profileText(run))}\n`);
     if (folder !== null) {
-      const [path] = folder.write([[`profile-${fileName(config.model)}.json`, profileJson(run)]]);
-      process.stdout.write(`\nReport: ${path}\n`);
+      const [path, picture] = folder.write([[`profile-${fileName(config.model)}.json`, profileJson(run)], ...await picturesOf(run)]);
+      process.stdout.write(`\nReport: ${path}\n${picture === undefined ? "" : `Kernels: ${picture}\n`}`);
     }
-    return run.profile.status === "interrupted" ? EXIT_INTERRUPTED : 0;
+    return statusOf(run) === "interrupted" ? EXIT_INTERRUPTED : 0;
   } finally {
     bar.stop();
     folder?.release();
@@ -68,11 +75,14 @@ async function profileOf(config: ProfileConfig, { onStep }: Progress, started: s
   });
   try {
     const profile = await measure(llm, config, { clock: await threadClock(), signal, onStep });
-    const weights = config.weights === "auto" ? llm.config.dtype ?? "f16" : config.weights;
+    const kernels = !config.kernels ? null
+      : profile.status === "interrupted" ? NOT_REACHED : await measureKernels(llm, config, { signal, onStep });
+    const weights = weightsOf(config, llm.config);
     // Decoding goes from the prompt's end to `new` tokens behind it: half of them are there on average.
     const floor = floorOf(llm.config, { weights, kv: config.kv, context: config.prompt + Math.floor(config.new / 2), prompt: config.prompt });
     return {
-      config, profile, floor, roof, model: llm.config, source: llm.source, environment: llm.environment, memory: llm.memory(), machine: machine(), started,
+      config, profile, kernels, floor, roof, model: llm.config, source: llm.source, environment: llm.environment, memory: llm.memory(), machine: machine(),
+      started,
     };
   } finally {
     await llm.close();
@@ -85,6 +95,24 @@ async function roofOf({ adapter }: ProfileConfig): Promise<ProbeResult> {
     return await probe(gpu);
   } finally {
     gpu.close();
+  }
+}
+
+/** None when no kernels were timed. A package that does not draw on this machine is told, and the report is written without. */
+async function picturesOf(run: ProfileRun): Promise<(readonly [string, string | Uint8Array])[]> {
+  const { kernels, source, environment: { adapter }, config, started } = run;
+  if (kernels === null || kernels.phases === null) return [];
+  const repetitions = kernels.phases.decode.wall.samples.length, name = `profile-kernels-${fileName(config.model)}`;
+  const machine = `${adapter.description}${adapter.software ? " (software adapter: its GPU time is CPU time)" : ""}`;
+  const interrupted = statusOf(run) === "interrupted" ? " (INTERRUPTED)" : "";
+  const measured = `medians of ${repetitions} repetition${repetitions === 1 ? "" : "s"}${interrupted}, ${started.slice(0, 10)}`;
+  try {
+    const picture = kernelsSpec({ model: source.id, machine, measured, prompt: config.prompt, phases: kernels.phases });
+    const { png, svg, spec } = await drawSpec(picture);
+    return [[`${name}.png`, png], [`${name}.svg`, svg], [`${name}.vl.json`, spec]];
+  } catch (error) {
+    process.stderr.write(`dawnlm: no picture was drawn: ${oneLine(error instanceof Error ? error.message : String(error))}\n`);
+    return [];
   }
 }
 

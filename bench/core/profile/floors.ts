@@ -39,9 +39,9 @@ const CALLS_PER_DISPATCH = 3;
 const CALLS_OUTSIDE = 9;
 
 export function floorOf(config: ModelConfig, { weights, kv, context, prompt }: FloorOptions): Floor {
-  const { layers, hiddenSize: C, vocabSize: V, heads, kvHeads, headDim: D } = config;
+  const { layers, hiddenSize: C, vocabSize: V, kvHeads, headDim: D } = config;
   const entry = 2 * layers * kvHeads * D * DTYPE_BYTES[kv];
-  const weight = bytesPerWeight(weights), table = isFloat(weights) ? weight : bytesPerWeight(config.dtype ?? "f16"); // tables stay in floats
+  const weight = bytesPerWeight(weights), table = bytesPerTableWeight(config, weights);
   const layerParameters = layers * matricesOf(config);
   const headParameters = V * C;
   const vectors = 4 * (layers * vectorsOf(config) + (config.architecture === "gpt_neox" ? 2 : 1) * C);
@@ -50,7 +50,7 @@ export function floorOf(config: ModelConfig, { weights, kv, context, prompt }: F
     layerParameters * weight + (headParameters + (config.tieEmbeddings ? 0 : Math.min(embedded, V) * C)) * table + vectors;
   const work = (embedded: number, kvBytes: number, flops: number): Work =>
     ({ weightBytes: weightBytes(embedded), kvBytes, bytes: weightBytes(embedded) + kvBytes, flops });
-  const attention = (pairs: number): number => 4 * layers * heads * D * pairs;
+  const attention = (pairs: number): number => attentionFlops(config, pairs);
   const dispatches = dispatchesFloor(config);
   return {
     decode: {
@@ -60,6 +60,16 @@ export function floorOf(config: ModelConfig, { weights, kv, context, prompt }: F
     prefill: work(prompt, prompt * entry, 2 * (prompt * layerParameters + headParameters) + attention((prompt * (prompt + 1)) / 2)),
     layerParameters, headParameters,
   };
+}
+
+/** Of embedding and head, which stay in floats. */
+export function bytesPerTableWeight({ dtype }: ModelConfig, weights: WeightFormat): number {
+  return bytesPerWeight(isFloat(weights) ? weights : dtype ?? "f16");
+}
+
+/** Of all layers together, for `pairs` of a query and a key that it attends to. */
+export function attentionFlops({ layers, heads, headDim }: ModelConfig, pairs: number): number {
+  return 4 * layers * heads * headDim * pairs;
 }
 
 /** Weights of the products of one layer. */

@@ -25,6 +25,8 @@ export interface Profile {
   readonly concurrency: readonly Together[];
   readonly host: {
     readonly perToken: Summary | null;
+    /** µs of the turns before the first token has come in; what falls in the turn that brings it is left out. */
+    readonly perPrefill: Summary | null;
     readonly repetitions: readonly HostTime[];
     /** How often Dawn looked for finished work. */
     readonly pollsPerToken: Summary | null;
@@ -59,7 +61,7 @@ export async function measure(llm: Profiled, config: ProfileConfig, { clock, sig
   const generate = (maxNewTokens: number): Promise<GenerateResult> =>
     llm.generate(Array.from({ length: prompt }, token), { maxNewTokens, ignoreEos: true, signal });
   const random = seeded(seed);
-  const prefill: number[] = [], decode: number[] = [], host: HostTime[] = [], polls: number[] = [];
+  const prefill: number[] = [], decode: number[] = [], host: HostTime[] = [], reading: number[] = [], polls: number[] = [];
   const together = concurrency.map((atATime) => ({ atATime, rates: [] as number[] }));
   const requests = concurrency.reduce((most, atATime) => Math.max(most, atATime), 1);
   const total = repetitions * (2 + together.length);
@@ -81,6 +83,8 @@ export async function measure(llm: Profiled, config: ProfileConfig, { clock, sig
           const { result: { timings }, turns, polls: looks } = await timeTurns(clock, () => generate(count + 1));
           const time = hostTime(turns, began + timings.ttft, began + timings.total, count);
           if (time !== null) host.push(time);
+          const before = hostTime(turns, began, began + timings.ttft, 1);
+          if (before !== null) reading.push(before.perToken);
           polls.push(looks / (count + 1));
         },
         ...together.map(({ atATime, rates }) => async (): Promise<void> => {
@@ -102,7 +106,7 @@ export async function measure(llm: Profiled, config: ProfileConfig, { clock, sig
   return {
     status, prefill: summarise(prefill), decode: summarise(decode), dispatches: await llm.dispatchesPerDecode(1), callsPerStep,
     concurrency: together.map(({ atATime, rates }) => ({ atATime, requests, tokensPerSecond: summarise(rates) })),
-    host: { perToken: summarise(host.map(({ perToken }) => perToken)), repetitions: host, pollsPerToken: summarise(polls), isCpu: clock.isCpu },
+    host: { perToken: summarise(host.map(({ perToken }) => perToken)), perPrefill: summarise(reading), repetitions: host, pollsPerToken: summarise(polls), isCpu: clock.isCpu },
   };
 }
 

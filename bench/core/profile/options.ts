@@ -2,7 +2,7 @@
 
 import { WEIGHT_FORMATS, type WeightFormat } from "../../../kernels/formats.ts";
 import type { KvFloat } from "../../../kernels/kv_formats.ts";
-import type { LoadOptions } from "../../../index.ts";
+import type { LoadOptions, ModelConfig } from "../../../index.ts";
 import { anyText, choice, flagOf, list, memory, readFlags, refuse, whole } from "../load/flags.ts";
 
 export interface ProfileConfig {
@@ -22,6 +22,8 @@ export interface ProfileConfig {
   readonly seed: number;
   /** Measure the adapter's own bandwidth and speed first. */
   readonly roof: boolean;
+  /** Time every dispatch of a decode step and of a prefill. */
+  readonly kernels: boolean;
   readonly outputDir: string;
   readonly save: boolean;
 }
@@ -50,7 +52,7 @@ export function profileConfig(flags: Readonly<Record<string, unknown>>, given: r
     model: values.model ?? "tiny-neox", prompt: values.prompt ?? 512, new: values.new ?? 128, repetitions: values.repetitions ?? 5,
     concurrency: values.concurrency ?? [], weights: values.weights ?? "auto", kv: values.kv ?? "f16", kvMemory: values.kvMemory ?? null,
     maxModelLen: values.maxModelLen ?? null, prefillChunk: values.prefillChunk ?? null, adapter: values.adapter ?? "auto", seed: values.seed ?? 0,
-    roof: flags["roof"] === true, outputDir: values.outputDir ?? "results", save: flags["save"] !== false,
+    roof: flags["roof"] === true, kernels: flags["kernels"] === true, outputDir: values.outputDir ?? "results", save: flags["save"] !== false,
   };
 }
 
@@ -61,4 +63,9 @@ export function loadOptionsOf({ weights, kv, kvMemory, maxModelLen, prefillChunk
     weights, kv, adapter, prefixCache: false, maxSequences: most, ...(kvMemory !== null && { kvMemory }), ...(maxModelLen !== null && { maxModelLen }),
     ...(prefillChunk !== null && { prefillChunk }), ...(model.startsWith("random:") && { seed }),
   };
+}
+
+/** What the weights are counted in: as stored is what the checkpoint's config says. */
+export function weightsOf({ weights }: Pick<ProfileConfig, "weights">, { dtype }: ModelConfig): WeightFormat {
+  return weights === "auto" ? dtype ?? "f16" : weights;
 }

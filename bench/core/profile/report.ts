@@ -5,8 +5,11 @@ import type { Environment, MemoryReport, ModelConfig, ModelSource } from "../../
 import type { Machine } from "../environment.ts";
 import { finiteJson } from "../load/report.ts";
 import type { Summary } from "../stats.ts";
+import { columns } from "./columns.ts";
 import type { Floor, Work } from "./floors.ts";
 import { KIND_NAMES, KINDS, type Kind } from "./host.ts";
+import type { KernelProfile } from "./kernels.ts";
+import { kernelLines, kernelsJson } from "./kernels_report.ts";
 import type { Profile } from "./measure.ts";
 import { short } from "./models.ts";
 import type { ProfileConfig } from "./options.ts";
@@ -20,6 +23,8 @@ export const CONCURRENCY_BAR = 3;
 export interface ProfileRun {
   readonly config: ProfileConfig;
   readonly profile: Profile;
+  /** Null when --kernels was not given. */
+  readonly kernels: KernelProfile | null;
   readonly floor: Floor;
   readonly roof: ProbeResult | null;
   readonly model: ModelConfig;
@@ -57,6 +62,10 @@ export function hostKinds({ host: { repetitions } }: Profile): Readonly<Record<K
   return [...repetitions].sort((a, b) => a.perToken - b.perToken)[Math.floor((repetitions.length - 1) / 2)]?.byKind ?? null;
 }
 
+export function statusOf({ profile, kernels }: Pick<ProfileRun, "profile" | "kernels">): Profile["status"] {
+  return kernels?.status === "interrupted" ? "interrupted" : profile.status;
+}
+
 export function profileText(run: ProfileRun): string {
   const { config, profile, floor, roof, model, source, environment: { adapter, kernelFamily }, memory } = run;
   const { prompt, new: count } = config;
@@ -69,7 +78,7 @@ export function profileText(run: ProfileRun): string {
   const times = gain(profile);
   const lines = [
     `${source.id} on ${adapter.description}${adapter.software ? " (software adapter)" : ""}, kernels ${kernelFamily}, batch 1, ` +
-    `${profile.prefill?.samples.length ?? 0} repetitions${profile.status === "interrupted" ? ", INTERRUPTED" : ""}`, "", ...columns(rows),
+    `${profile.prefill?.samples.length ?? 0} repetitions${statusOf(run) === "interrupted" ? ", INTERRUPTED" : ""}`, "", ...columns(rows),
     ...(times === null ? [] : [gainLine(profile, times)]), "",
     ...columns([
       ["floor", "MB", "of it KV", "GFLOP", "GB/s reached", "GFLOP/s reached"],
@@ -81,6 +90,7 @@ export function profileText(run: ProfileRun): string {
     `Dispatches of a decode step: ${dispatchesOf(profile)} (floor ${floor.decode.dispatches}); ` +
     `host calls: ${callsOf(profile)} (floor ${floor.decode.hostCalls})`, "",
     ...hostLines(profile, model.layers),
+    ...(run.kernels === null ? [] : ["", ...kernelLines(run.kernels, run)]),
   ];
   return lines.join("\n");
 }
@@ -131,18 +141,12 @@ function callsOf({ callsPerStep }: Profile): string {
   return Object.values(callsPerStep).reduce((sum, calls) => sum + calls, 0).toFixed(0);
 }
 
-/** Cells in columns, numbers to the right. */
-function columns(rows: readonly (readonly string[])[]): string[] {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  return rows.map((row) => row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join("  ").trimEnd());
-}
-
 export function profileJson(run: ProfileRun): string {
   const { config, profile, floor, roof, model, source, environment, memory, machine, started } = run;
   const time = seconds(run);
   const { repetitions } = profile.host;
   return finiteJson({
-    schemaVersion: SCHEMA_VERSION, experiment: "profile", started, status: profile.status, config, model: { ...source, layers: model.layers },
+    schemaVersion: SCHEMA_VERSION, experiment: "profile", started, status: statusOf(run), config, model: { ...source, layers: model.layers },
     prefillTokensPerSecond: orReason(profile.prefill), decodeTokensPerSecond: orReason(profile.decode),
     concurrency: profile.concurrency, concurrencyGain: gain(profile),
     floor, reached: { decode: achieved(floor.decode, time.decode), prefill: achieved(floor.prefill, time.prefill) }, roof,
@@ -151,7 +155,9 @@ export function profileJson(run: ProfileRun): string {
     host: {
       clock: profile.host.isCpu ? "thread CPU time" : "wall time", microsecondsPerToken: orReason(profile.host.perToken), layers: model.layers,
       pollsPerToken: profile.host.pollsPerToken, repetitions,
+      microsecondsPerPrefill: orReason(profile.host.perPrefill),
     },
+    kernels: run.kernels === null ? null : kernelsJson(run.kernels, run),
     memory, environment: { ...environment, ...machine },
   });
 }

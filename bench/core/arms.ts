@@ -19,7 +19,7 @@ import { WEIGHT_FORMATS } from "../../kernels/formats.ts";
 import { kvBlockWords, kvEncodings } from "../../kernels/kv_formats.ts";
 import { contiguousExact, contiguousMax, paged, reservedEntries } from "../../techniques/paged_attention/index.ts";
 import { CacheMeter } from "./meter.ts";
-import type { ExperimentConfig } from "./schema.ts";
+import { LAYOUTS, type ExperimentConfig } from "./schema.ts";
 
 /** What an experiment needs of an LLM; tests give a stand-in. */
 export interface Model {
@@ -44,16 +44,16 @@ export interface Model {
 }
 export type Load = (model: string, options: LoadOptions) => Promise<Model>;
 
-export const LAYOUT_ARMS = ["contiguous-max", "contiguous-exact", "paged", "paged-prefix"] as const;
-export type LayoutArm = (typeof LAYOUT_ARMS)[number];
+export const LAYOUT_ARMS = LAYOUTS;
+export type LayoutArm = (typeof LAYOUTS)[number];
 /** `again`: the first arm a second time, for what two equal arms differ by. */
 export const WEIGHT_ARMS = ["basic", "again", "quantized", ...WEIGHT_FORMATS] as const;
 export type WeightArm = (typeof WEIGHT_ARMS)[number];
 export type ArmName = LayoutArm | WeightArm;
 
 /** What makes an arm: how its LLM is loaded, and how it is given its requests. */
-export interface ArmPlan {
-  readonly name: ArmName;
+export interface ArmPlan<N extends string = ArmName> {
+  readonly name: N;
   readonly layout: KvLayout;
   readonly prefixCache: boolean;
   /** A batch is done before the next one begins; else requests come and go. */
@@ -62,19 +62,23 @@ export interface ArmPlan {
   readonly options: Partial<LoadOptions>;
 }
 
-const LAYOUTS: Readonly<Record<LayoutArm, (config: ExperimentConfig) => KvLayout>> = {
+const KV_LAYOUTS: Readonly<Record<LayoutArm, (config: ExperimentConfig) => KvLayout>> = {
   "contiguous-max": () => contiguousMax, "contiguous-exact": () => contiguousExact,
   paged: ({ block_size }) => paged(block_size), "paged-prefix": ({ block_size }) => paged(block_size),
 };
 
-export function layoutArms(names: readonly LayoutArm[], config: ExperimentConfig): ArmPlan[] {
-  return names.map((name) => ({
-    name, layout: LAYOUTS[name](config), prefixCache: name === "paged-prefix", isStatic: name === "contiguous-max", options: { weights: config.weights },
-  }));
+/** `again` is the first arm a second time: what two equal arms differ by. */
+export function layoutArms(names: readonly (LayoutArm | "again")[], config: ExperimentConfig): ArmPlan[] {
+  return names.map((name) => ({ name, ...layoutOf(name === "again" ? names[0] as LayoutArm : name, config), options: { weights: config.weights } }));
 }
 
-export interface Arm {
-  readonly name: ArmName;
+/** How an LLM with a cache of that layout is loaded and given its requests. */
+export function layoutOf(name: LayoutArm, config: ExperimentConfig): Pick<ArmPlan, "layout" | "prefixCache" | "isStatic"> {
+  return { layout: KV_LAYOUTS[name](config), prefixCache: name === "paged-prefix", isStatic: name === "contiguous-max" };
+}
+
+export interface Arm<N extends string = ArmName> {
+  readonly name: N;
   readonly layout: KvLayout;
   readonly llm: Model;
   readonly meter: CacheMeter;
@@ -113,6 +117,7 @@ export async function loadArms(plans: readonly ArmPlan[], config: ExperimentConf
   try {
     for (const plan of plans) {
       const { name } = plan;
+      if (name === "again" && tooSmall !== null) continue;
       const limit = !memoryAlone || (plan.isStatic && budget === undefined) ? config.batch_size : Math.min(config.num_prompts, MOST_SEQUENCES);
       try {
         loaded.push(await loadArm(plan, config, load, budget, limit, loaded.length > 0));
@@ -143,20 +148,23 @@ export function entriesOf({ config: { layers, kvHeads } }: Pick<Model, "config">
   return Math.floor(bytes / (entryBytes * layers * kvHeads));
 }
 
-async function loadArm(
-  { name, layout, prefixCache, isStatic, options }: ArmPlan, c: ExperimentConfig, load: Load, kvMemory: number | undefined, limit: number, another: boolean,
-): Promise<Arm> {
+/** `limit`: most sequences in one step. `another`: other arms are loaded already, which the error says when memory runs out. */
+export async function loadArm<N extends string>(
+  { name, layout, prefixCache, isStatic, options }: ArmPlan<N>, c: ExperimentConfig, load: Load, kvMemory: number | undefined, limit: number, another: boolean,
+): Promise<Arm<N>> {
+  const kv = options.kv ?? c.kv;
   const llm = await load(c.model, {
-    ...options, kv: c.kv, kvLayout: layout, prefixCache, maxSequences: limit, adapter: c.adapter ?? c.device?.[0] ?? "auto",
+    ...options, kv, kvLayout: layout, prefixCache, maxSequences: limit, adapter: c.adapter ?? c.device?.[0] ?? "auto",
     ...(kvMemory !== undefined && { kvMemory }), ...(c.max_model_len !== undefined && { maxModelLen: c.max_model_len }),
     ...(c.revision !== undefined && { revision: c.revision }), ...(c.model.startsWith("random:") && { seed: c.seed }),
   }).catch((error: unknown) => {
     if (!another || !(error instanceof OutOfMemoryError)) throw error;
-    const instead = c.technique === "PagedAttention" ? "run --method basic and --method optimized one after the other" : "give --loading in-turn";
+    const instead = c.technique === "PagedAttention" ? "run --method basic and --method optimized one after the other"
+      : c.technique === "combos" ? "leave out some arms" : "give --loading in-turn";
     throw new OutOfMemoryError(`${error.message}; all arms are loaded at the same time: lower kv_memory, or ${instead}`, { cause: error });
   });
   const { blocksTotal, blockSize } = llm.cacheStats();
-  const { k, v } = kvEncodings(c.kv, llm.config.headDim);
+  const { k, v } = kvEncodings(kv, llm.config.headDim);
   const entryBytes = 4 * (kvBlockWords(k, blockSize) + kvBlockWords(v, blockSize)) / blockSize;
   const entries = Math.floor(blocksTotal / (llm.config.layers * llm.config.kvHeads)) * blockSize;
   return {
@@ -165,11 +173,11 @@ async function loadArm(
   };
 }
 
-export async function closeArms(arms: readonly Arm[]): Promise<void> {
+export async function closeArms(arms: readonly Pick<Arm, "llm" | "meter">[]): Promise<void> {
   for (const arm of arms) await closeArm(arm);
 }
 
-async function closeArm({ llm, meter }: Arm): Promise<void> {
+async function closeArm({ llm, meter }: Pick<Arm, "llm" | "meter">): Promise<void> {
   meter.close();
   await llm.close();
 }
@@ -178,7 +186,7 @@ async function closeArm({ llm, meter }: Arm): Promise<void> {
  * Every request must have room for all its tokens in every arm, else the arms would not do the work that the config says. Throws
  * ContextLengthError with the numbers and the keys to change. `limit` names the key that the new tokens come from.
  */
-export function checkRoom(jobs: readonly { readonly ids: readonly number[]; readonly newTokens: number }[], arms: readonly Arm[], limit: string): void {
+export function checkRoom(jobs: readonly { readonly ids: readonly number[]; readonly newTokens: number }[], arms: readonly Arm<string>[], limit: string): void {
   const { ids: { length: prompt }, newTokens } = jobs.reduce((most, job) => (job.ids.length + job.newTokens > most.ids.length + most.newTokens ? job : most));
   const tokens = prompt + newTokens;
   for (const { name, layout, llm, entries } of arms) {

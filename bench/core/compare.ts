@@ -4,6 +4,7 @@
  */
 
 import type { ArmName } from "./arms.ts";
+import { gatePaging, gatePrefix } from "./gates.ts";
 import type { Words } from "./lang/en.ts";
 import { hitRate, memoryUse, pairOf, percent, signed, type Metric, type MetricChange, type Pair } from "./metrics.ts";
 import type { ArmResult, Identical, Outcome } from "./measure.ts";
@@ -30,22 +31,23 @@ export function compare(outcome: Compared, words: Words): Comparison | null {
   if (arms.length < 2) return null;
   const arm = (name: ArmName): ArmResult | undefined => arms.find((one) => one.name === name);
   const allRan = arms.every(({ iterations }) => iterations.length > 0);
-  const { acted, engagement, otherwise } = allRan ? engagementOf(outcome, words) : { acted: true, engagement: words.notAllRan, otherwise: "" };
+  const { engagement, closed } = allRan ? engagementOf(outcome, words) : { engagement: words.notAllRan, closed: null };
   const correctness = textsInWords(identical, words);
-  const [exact, paged] = [arm("contiguous-exact"), arm("paged")];
+  const [exact, paged, again] = [arm("contiguous-exact"), arm("paged"), arm("again")], control = again === undefined ? undefined : pairOf(arms[0]!, again);
   return {
-    invalid: !acted ? otherwise : identical !== null && identical.required && identical.same < identical.of ? words.greedyDiffers(correctness) : null,
+    invalid: closed !== null ? closed : identical !== null && identical.required && identical.same < identical.of ? words.greedyDiffers(correctness) : null,
     engagement, correctness,
     pairs: PAIRS.flatMap(([from, to]) => {
       const [a, b] = [arm(from), arm(to)];
-      return a === undefined || b === undefined ? [] : [pairOf(a, b)];
+      return a === undefined || b === undefined ? [] : [pairOf(a, b, control)];
     }),
     equalBatch: exact !== undefined && paged !== undefined && exact.cache.peakRunning === paged.cache.peakRunning && exact.cache.preemptions + paged.cache.preemptions === 0
       ? paged.cache.peakRunning : null,
   };
 }
 
-interface Engagement { readonly acted: boolean; readonly engagement: string; readonly otherwise: string }
+/** What the technique did in words, and why that is nothing; null when it is something. */
+interface Engagement { readonly engagement: string; readonly closed: string | null }
 
 /** Paging acts when less of what it reserves is wasted; a prefix cache when it is hit. */
 function engagementOf({ arms, skipped }: Compared, words: Words): Engagement {
@@ -53,17 +55,17 @@ function engagementOf({ arms, skipped }: Compared, words: Words): Engagement {
   if (prefix !== undefined) {
     const { queriedTokens, hitTokens } = prefix.cache;
     const engagement = words.hits(hitTokens, queriedTokens, percent(hitRate(prefix) ?? 0), percent(shareable(prefix)));
-    return { acted: hitTokens > 0, engagement, otherwise: words.noHit };
+    return { engagement, closed: gatePrefix(hitTokens, words) };
   }
   const [before, after] = (["contiguous-max", "paged"] as const).map((name) => arms.find((arm) => arm.name === name));
   const paged = memoryUse(after!).waste;
   if (before === undefined) {
-    const isSkipped = skipped.some(({ name }) => name === "contiguous-max");
-    return { acted: paged !== null && isSkipped, engagement: words.ranWhereOtherCannot, otherwise: words.savedNothing(words.ranWhereOtherCannot) };
+    const isSkipped = skipped.some(({ name }) => name === "contiguous-max"), engagement = words.ranWhereOtherCannot;
+    return { engagement, closed: paged !== null && isSkipped ? null : words.savedNothing(engagement) };
   }
   const contiguous = memoryUse(before).waste;
   const engagement = words.wasted(paged === null ? words.none : percent(paged), contiguous === null ? words.none : percent(contiguous));
-  return { acted: paged !== null && contiguous !== null && paged < contiguous, engagement, otherwise: words.savedNothing(engagement) };
+  return { engagement, closed: gatePaging(paged, contiguous, engagement, words) };
 }
 
 /** The part of the prompts that the common text makes, in whole blocks: all that a cache can share of prompts that differ behind it. */

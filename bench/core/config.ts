@@ -17,12 +17,12 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 /** Techniques by every name they go by. */
 const NAMES: Readonly<Record<string, Technique>> = {
   pagedattention: "PagedAttention", paged_attention: "PagedAttention", 量化: "量化", quantization: "量化", precision: "precision",
-  knormpress: "KnormPress", kvpress: "KVPress", spec_decode: "spec_decode", speculation: "spec_decode",
+  knormpress: "KnormPress", kvpress: "KVPress", spec_decode: "spec_decode", speculation: "spec_decode", combos: "combos", combinations: "combos",
 };
 const techniqueOf = (name: unknown): Technique | undefined => (typeof name === "string" && Object.hasOwn(NAMES, name.toLowerCase()) ? NAMES[name.toLowerCase()] : undefined);
 const LEVELS = ["small", "medium", "large"];
 /** The presets that stand for a technique's levels where these have names of their own. */
-const PRESETS: Readonly<Partial<Record<Technique, readonly string[]>>> = { KnormPress: ["quick", "standard", "full"] };
+const PRESETS: Readonly<Partial<Record<Technique, readonly string[]>>> = { KnormPress: ["quick", "standard", "full"], combos: ["small", "medium", "large"] };
 
 /** What is reserved and wasted comes out the same every time, and a run over every distribution takes long: more iterations are asked for. */
 const MEMORY_ITERATIONS = 1;
@@ -108,6 +108,8 @@ function settle(sources: readonly Readonly<Record<string, unknown>>[]): { values
     follow("test_iterations", experiment, MEMORY_ITERATIONS);
     follow("ignore_eos", experiment, true);
   }
+  const [fewest, most] = [values["warmup_iterations"], values["warmup_limit"]];
+  if (typeof fewest === "number" && typeof most === "number" && (fewest > most || fewest === 0)) follow("warmup_limit", "warmup_iterations", fewest);
   for (const [a, b] of [["prompts", "prompts_file"], ["device", "adapter"], ["quantization_config", "quantize_to"]] as const) {
     if (values[a] === undefined || values[b] === undefined) continue;
     follow(a, b, undefined);
@@ -133,7 +135,7 @@ function inWords(problems: readonly Problem[], file: YamlFile, flags: Readonly<R
 function defaultFile(technique: string, level: string): string {
   const name = techniqueOf(technique);
   if (name === undefined) {
-    const [close] = nearest(technique, ["PagedAttention", "quantization", "precision", "KnormPress", "KVPress", "spec_decode"]);
+    const [close] = nearest(technique, ["PagedAttention", "quantization", "precision", "KnormPress", "KVPress", "spec_decode", "combos"]);
     throw new UsageError(`--technique: expected ${TECHNIQUE_NAMES}, got "${technique}"${close === undefined ? "" : `; did you mean ${close}?`}`);
   }
   if (!LEVELS.includes(level)) {
@@ -141,6 +143,6 @@ function defaultFile(technique: string, level: string): string {
     throw new UsageError(`--batch-level: expected small, medium or large, got "${level}"${close === undefined ? "" : `; did you mean ${close}?`}`);
   }
   const preset = PRESETS[name]?.[LEVELS.indexOf(level)] ?? `${level}_default`;
-  const file = join("configs", name, `${name.toLowerCase()}_${preset}.yaml`);
+  const file = join("configs", name, `${name === "combos" ? "everything" : name.toLowerCase()}_${preset}.yaml`);
   return existsSync(file) ? file : join(ROOT, file);
 }

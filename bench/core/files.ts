@@ -10,6 +10,8 @@ import { DawnlmError, UsageError } from "../../engine/errors.ts";
 
 const LOCK = ".lock";
 
+class BusyError extends UsageError {}
+
 /** A folder of results that this process may write. `release` when done. */
 export class ResultsFolder {
   readonly path: string;
@@ -32,41 +34,59 @@ export class ResultsFolder {
     return new ResultsFolder(path);
   }
 
+  /** The same, but where another run is just writing there it is waited for. */
+  static async whenFree(root: string, name: string, mostMs = 10_000): Promise<ResultsFolder> {
+    const end = performance.now() + mostMs;
+    for (;;) {
+      try {
+        return ResultsFolder.open(root, name);
+      } catch (error) {
+        if (!(error instanceof BusyError) || performance.now() > end) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+    }
+  }
+
   private constructor(path: string) { this.path = path; }
 
-  /**
-   * Write files (name, and text or bytes) completely, then give them their names: when one does not fit the disk, none appears, and the reports of
-   * an earlier run stay together. Returns their paths.
-   */
+  /** All files or none. Returns their paths. */
   write(files: readonly (readonly [name: string, content: string | Uint8Array])[]): string[] {
-    const temporaries: string[] = [];
-    let path = this.path;
-    try {
-      for (const [name, content] of files) {
-        path = join(this.path, name);
-        const temporary = `${path}.${process.pid}.tmp`;
-        const file = openSync(temporary, "w");
-        temporaries.push(temporary);
-        try {
-          writeFileSync(file, content);
-          fsyncSync(file);
-        } finally {
-          closeSync(file);
-        }
-      }
-      return files.map(([name], i) => {
-        path = join(this.path, name);
-        renameSync(temporaries[i]!, path);
-        return path;
-      });
-    } catch (error) {
-      for (const temporary of temporaries) rmSync(temporary, { force: true });
-      throw cannotWrite(path, error);
-    }
+    return writeTogether(this.path, files);
   }
 
   release(): void {
     rmSync(join(this.path, LOCK), { force: true });
+  }
+}
+
+/**
+ * Write files (name, and text or bytes) completely, then give them their names: when one does not fit the disk, none appears, and the reports of
+ * an earlier run stay together. Returns their paths.
+ */
+export function writeTogether(folder: string, files: readonly (readonly [name: string, content: string | Uint8Array])[]): string[] {
+  const temporaries: string[] = [];
+  let path = folder;
+  try {
+    for (const [name, content] of files) {
+      path = join(folder, name);
+      const temporary = `${path}.${process.pid}.tmp`;
+      const file = openSync(temporary, "w");
+      temporaries.push(temporary);
+      try {
+        writeFileSync(file, content);
+        fsyncSync(file);
+      } finally {
+        closeSync(file);
+      }
+    }
+    return files.map(([name], i) => {
+      path = join(folder, name);
+      renameSync(temporaries[i]!, path);
+      return path;
+    });
+  } catch (error) {
+    for (const temporary of temporaries) rmSync(temporary, { force: true });
+    throw cannotWrite(path, error);
   }
 }
 
@@ -79,7 +99,7 @@ function lock(file: string, folder: string): void {
     const [pid, host] = readFileSync(file, "utf8").trim().split(" ");
     // Without a host it is empty: the disk was full, or its owner was killed, before it could write its name.
     if (host !== undefined && (host !== hostname() || isAlive(Number(pid)))) {
-      throw new UsageError(`${folder}: another run (process ${pid} on ${host}) is writing its results there; wait for it, or give another --output-dir (if nothing runs, delete ${file})`);
+      throw new BusyError(`${folder}: another run (process ${pid} on ${host}) is writing its results there; wait for it, or give another --output-dir (if nothing runs, delete ${file})`);
     }
     writeFileSync(file, mine); // its owner is gone
   }
@@ -100,7 +120,8 @@ const REASONS: Readonly<Record<string, string>> = {
   ENOTDIR: "a part of the path is a file", EEXIST: "a part of the path is a file", EISDIR: "it is a folder",
 };
 
-function cannotWrite(path: string, error: unknown): DawnlmError {
+/** The error for a path that cannot be written, with the reason in words. */
+export function cannotWrite(path: string, error: unknown): DawnlmError {
   const { code, message } = error as NodeJS.ErrnoException;
   return new DawnlmError(`results cannot be written to ${path}: ${REASONS[code ?? ""] ?? message}; free it or give another --output-dir`, 1, { cause: error });
 }

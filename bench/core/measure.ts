@@ -1,16 +1,17 @@
 /**
- * The measuring itself, the same for every experiment: arms run in seeded random order within each iteration, after warm-up, on the same
- * requests with the same seeds. All requests of an iteration arrive at once, so waiting for a place counts as time to first token.
+ * One LLM for each arm, on the same requests with the same seeds (turns.ts says in which order). All requests of an iteration arrive at
+ * once, so waiting for a place counts as time to first token.
  */
 
 import { setMaxListeners } from "node:events";
-import { AbortedError } from "../../engine/errors.ts";
-import type { Environment, GenerateOptions, GenerateResult, KvLayout, MemoryReport, ModelSource } from "../../index.ts";
+import type { Environment, GenerateOptions, GenerateResult, KvLayout, MemoryBytes, MemoryReport, ModelSource } from "../../index.ts";
+import type { SpeculationStats } from "../../models/draft.ts";
+import type { PressReport } from "../../models/options.ts";
 import { sequencesThatFit } from "../../techniques/paged_attention/index.ts";
 import { entriesOf, type Arm, type ArmName, type Arms, type Model, type Skipped } from "./arms.ts";
-import type { CacheUse } from "./meter.ts";
+import { together, type CacheUse } from "./meter.ts";
 import type { ExperimentConfig } from "./schema.ts";
-import { seeded, shuffled } from "./stats.ts";
+import { takeTurns, type Hooks, type WarmUp, type Yards } from "./turns.ts";
 
 /** One request: its prompt, and how many tokens it asks for. */
 export interface Job { readonly ids: readonly number[]; readonly newTokens: number }
@@ -30,6 +31,9 @@ export interface RequestSample {
   readonly latency: number;
   readonly tpot: number | null;
   readonly itl: readonly number[];
+  /** What a press, and a draft, did to it; not there without one. */
+  readonly press?: PressReport;
+  readonly speculation?: SpeculationStats | null;
 }
 
 export interface Iteration { readonly wallMs: number; readonly preemptions: number; readonly requests: readonly RequestSample[] }
@@ -67,6 +71,16 @@ export interface Outcome {
   readonly maxModelLen: number;
   /** Whether the arms that must write the same did; null unless each of them ran. */
   readonly identical: Identical | null;
+  readonly warmUp: WarmUp | null;
+  readonly yardstick: Yards;
+}
+
+/** Of several ledgers at their highest, the highest of each category. */
+export function highest(peaks: readonly [MemoryBytes, ...MemoryBytes[]]): MemoryBytes {
+  return peaks.reduce((before, now) => {
+    const most = (key: keyof MemoryBytes): number => Math.max(before[key], now[key]);
+    return { weights: most("weights"), kv: most("kv"), activations: most("activations"), logits: most("logits"), staging: most("staging"), total: most("total") };
+  });
 }
 
 export interface Identical {
@@ -79,53 +93,35 @@ export interface Identical {
   readonly required: boolean;
 }
 
-export interface Hooks { readonly signal: AbortSignal; readonly onStep: (label: string, done: number, total: number) => void }
+/** What one arm did in one iteration. */
+export interface Sample { readonly iteration: Iteration; readonly tokens: readonly (readonly number[])[]; readonly cache: CacheUse; readonly peak: MemoryBytes }
 
 /** Warm-up iterations have negative numbers. `label` goes before every step's own. `alike`: the arms that must write the same; without it all. */
 export async function measure(
-  { loaded, skipped, budget }: Arms, workOf: (iteration: number) => Work, config: ExperimentConfig, { signal, onStep }: Hooks, label = "",
+  { loaded, skipped, budget }: Arms, workOf: (iteration: number) => Work, config: ExperimentConfig, hooks: Hooks, label = "",
   alike: readonly ArmName[] = loaded.map(({ name }) => name),
 ): Promise<Outcome> {
-  const { warmup_iterations: warmups, test_iterations: tests } = config;
-  const random = seeded(config.seed);
-  const iterations = new Map<ArmName, Iteration[]>(loaded.map(({ name }) => [name, []]));
-  const texts: Text[] = [];
-  const order: ArmName[][] = [];
-  const total = (warmups + tests) * loaded.length;
-  let done = 0;
-  let status: Outcome["status"] = "complete";
   for (const { meter } of loaded) meter.take();
-  try {
-    for (let i = -warmups; i < tests; i++) {
-      const turn = shuffled(loaded, random);
-      const work = workOf(i);
-      if (i >= 0) order.push(turn.map(({ name }) => name));
-      for (const arm of turn) {
-        onStep(`${label}${i < 0 ? "warm-up" : `iteration ${i + 1} of ${tests}`}, ${arm.name}`, done++, total);
-        const { iteration, tokens } = await runOnce(arm, work.jobs, config, signal, i >= 0);
-        if (i >= 0) iterations.get(arm.name)!.push(iteration);
-        texts.push(...tokens.map((ids, prompt) => ({ arm: arm.name, set: work.set, prompt, ids })));
-      }
-    }
-  } catch (error) {
-    if (!(error instanceof AbortedError)) throw error;
-    status = "interrupted";
-  }
-  onStep("done", total, total);
-  const { llm } = loaded[0]!;
-  const first = workOf(0);
+  const { status, samples, order, warmUp, yardstick } = await takeTurns<Arm, Sample>({
+    arms: loaded, nameOf: ({ name }) => name, label, msOf: ({ iteration: { wallMs } }) => wallMs,
+    once: (arm, i) => runOnce(arm, workOf(i).jobs, config, hooks.signal, i >= 0),
+  }, config, hooks);
+  const { llm } = loaded[0]!, first = workOf(0);
+  const texts = alike.flatMap((arm) => (samples.get(arm) ?? []).flatMap(({ tokens }, i) =>
+    tokens.map((ids, prompt): Text => ({ arm, set: workOf(i).set, prompt, ids }))));
   return {
-    status, order, skipped, budget, source: llm.source, environment: llm.environment, maxModelLen: llm.maxModelLen,
-    identical: compareTexts(texts.filter(({ arm }) => alike.includes(arm)), alike, config.temperature === 0),
-    arms: loaded.map((arm) => resultOf(arm, iterations.get(arm.name)!, first, budget)),
+    status, order: order as readonly (readonly ArmName[])[], skipped, budget, source: llm.source, environment: llm.environment, maxModelLen: llm.maxModelLen, warmUp, yardstick,
+    identical: compareTexts(texts, alike, config.temperature === 0),
+    arms: loaded.map((arm) => resultOf(arm, samples.get(arm.name)!, first, budget)),
   };
 }
 
-function resultOf(arm: Arm, iterations: readonly Iteration[], { jobs, shared = 0 }: Work, budget: number): ArmResult {
-  const { name, layout, batch, limit, llm, meter, entryBytes, poolBytes } = arm;
+function resultOf(arm: Arm, samples: readonly Sample[], { jobs, shared = 0 }: Work, budget: number): ArmResult {
+  const { name, layout, batch, limit, llm, entryBytes, poolBytes } = arm;
   const lengths = jobs.map(({ ids, newTokens }) => ids.length + newTokens);
   return {
-    name, layout, batch, limit, iterations, memory: llm.memory(), cache: meter.take(), entryBytes, poolBytes,
+    name, layout, batch, limit, entryBytes, poolBytes, iterations: samples.map(({ iteration }) => iteration), cache: together(samples.map(({ cache }) => cache)),
+    memory: { ...llm.memory(), peak: highest([llm.memory().peak, ...samples.map(({ peak }) => peak)]) },
     fits: sequencesThatFit(layout, lengths, llm.maxModelLen, entriesOf(llm, budget, entryBytes)),
     sharedTokens: layout.name === "paged" ? shared - shared % layout.blockSize : 0, loadTimings: llm.loadTimings,
   };
@@ -147,9 +143,11 @@ function compareTexts(texts: readonly Text[], arms: readonly ArmName[], required
   return { same: parted.length - differences.length, of: parted.length, firstDifference: differences[0] ?? null, required };
 }
 
-async function runOnce(
-  { llm, batch, meter }: Arm, jobs: readonly Job[], config: ExperimentConfig, signal: AbortSignal, measured: boolean,
-): Promise<{ iteration: Iteration; tokens: (readonly number[])[] }> {
+/** All jobs through one arm. `request`: what its requests ask for beside what the config says of all. */
+export async function runOnce(
+  { llm, batch, meter }: Pick<Arm, "llm" | "batch" | "meter">, jobs: readonly Job[], config: ExperimentConfig, signal: AbortSignal, measured: boolean,
+  request: Partial<GenerateOptions> = {},
+): Promise<Sample> {
   const requests: RequestSample[] = [];
   const tokens: (readonly number[])[] = [];
   const step = batch ?? jobs.length;
@@ -160,11 +158,12 @@ async function runOnce(
     for (let first = 0; first < jobs.length; first += step) {
       const waited = performance.now() - started;
       // Prompt i is always sampled with seed + i, whatever batch it is in.
-      const results = await submit(llm, jobs.slice(first, first + step), config, (config.seed + first) >>> 0, signal);
+      const results = await submit(llm, jobs.slice(first, first + step), config, (config.seed + first) >>> 0, signal, request);
       for (const { ids, promptTokens, timings, stats } of results) {
         requests.push({
           promptTokens, newTokens: ids.length, cachedTokens: stats.cachedTokens, preemptions: stats.preemptions,
           ttft: waited + timings.ttft, latency: waited + timings.total, tpot: timings.tpot, itl: timings.itl,
+          ...(stats.press !== undefined && { press: stats.press }), ...(stats.speculation !== undefined && { speculation: stats.speculation }),
         });
         tokens.push(ids);
       }
@@ -172,13 +171,15 @@ async function runOnce(
   } finally {
     if (measured) preemptions = meter.stop();
   }
-  return { iteration: { wallMs: performance.now() - started, preemptions, requests }, tokens };
+  return { iteration: { wallMs: performance.now() - started, preemptions, requests }, tokens, cache: meter.take(), peak: llm.memory().peak };
 }
 
 /** All jobs at once. Equal lengths are one batch; different ones are requests of their own, which one scheduler runs together all the same. */
-async function submit(llm: Model, jobs: readonly Job[], config: ExperimentConfig, seed: number, signal: AbortSignal): Promise<GenerateResult[]> {
+async function submit(
+  llm: Model, jobs: readonly Job[], config: ExperimentConfig, seed: number, signal: AbortSignal, request: Partial<GenerateOptions>,
+): Promise<GenerateResult[]> {
   const { temperature, top_p, ignore_eos } = config;
-  const options: GenerateOptions = { temperature, topP: top_p, ignoreEos: ignore_eos };
+  const options: GenerateOptions = { temperature, topP: top_p, ignoreEos: ignore_eos, ...request };
   const [{ newTokens }] = jobs as readonly [Job, ...Job[]];
   if (jobs.every((job) => job.newTokens === newTokens)) {
     return llm.generateBatch(jobs.map(({ ids }) => ids), { ...options, maxNewTokens: newTokens, seed, signal });

@@ -7,10 +7,11 @@
 import { lifetimeWaste, type Lengths } from "../../techniques/paged_attention/index.ts";
 import { checkRoom, closeArms, layoutArms, loadArms, type ArmName, type Load } from "./arms.ts";
 import { DISTRIBUTIONS, drawLengths, type Distribution } from "./lengths.ts";
-import { measure, type Hooks, type Job, type Outcome } from "./measure.ts";
+import { measure, type Job, type Outcome } from "./measure.ts";
 import { described, excerpt, type Prompts } from "./prompts.ts";
 import type { ExperimentConfig } from "./schema.ts";
 import { seeded } from "./stats.ts";
+import type { Hooks } from "./turns.ts";
 
 /** One distribution. */
 export interface MemoryCell {

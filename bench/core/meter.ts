@@ -23,6 +23,19 @@ export interface CacheUse {
   readonly evictedBlocks: number;
 }
 
+/** Several stretches as one. */
+export function together(uses: readonly CacheUse[]): CacheUse {
+  const sum = (value: (use: CacheUse) => number): number => uses.reduce((all, use) => all + value(use), 0);
+  const passes = sum((use) => use.passes), mean = (value: (use: CacheUse) => number): number => sum((use) => value(use) * use.passes) / Math.max(1, passes);
+  const fuller = (a: CacheUse, b: CacheUse): boolean => a.peakReserved > b.peakReserved || (a.peakReserved === b.peakReserved && a.peakLive > b.peakLive);
+  const peak = uses.reduce<CacheUse | null>((most, use) => (most === null || fuller(use, most) ? use : most), null);
+  return {
+    passes, peakReserved: peak?.peakReserved ?? 0, peakLive: peak?.peakLive ?? 0, meanReserved: mean((use) => use.meanReserved), meanLive: mean((use) => use.meanLive),
+    peakRunning: Math.max(0, ...uses.map((use) => use.peakRunning)), meanRunning: mean((use) => use.meanRunning), preemptions: sum((use) => use.preemptions),
+    queriedTokens: sum((use) => use.queriedTokens), hitTokens: sum((use) => use.hitTokens), evictedBlocks: sum((use) => use.evictedBlocks),
+  };
+}
+
 interface Metered {
   readonly trace: { on(listener: (event: TraceEvent) => void): () => void };
   cacheStats(): CacheStats;

@@ -49,18 +49,29 @@ export function metricsOf({ iterations }: Pick<ArmResult, "iterations">): Metric
   });
 }
 
+/** One value per iteration for every metric, in the order of `metricsOf`; null where an iteration gives none. */
+export function samplesOf({ iterations }: Pick<ArmResult, "iterations">): readonly (readonly (number | null)[])[] {
+  return METRICS.map(({ of }) => iterations.map(of));
+}
+
 /** One metric of two arms. */
 export interface MetricChange { readonly metric: Metric; readonly change: Change | null }
 
 export interface Pair { readonly from: ArmName; readonly to: ArmName; readonly changes: readonly MetricChange[] }
 
-/** Every metric of `to` against `from`, iteration by iteration. `control`: two equal arms; what they may differ by is the least that counts. */
-export function pairOf(from: ArmResult, to: ArmResult, control?: Pair): Pair {
-  const changes = metricsOf(from).map((metric, i) => {
-    const { low, high } = control?.changes[i]?.change ?? { low: 0, high: 0 };
-    return { metric, change: change(from.iterations.map(METRICS[i]!.of), to.iterations.map(METRICS[i]!.of), Math.max(Math.abs(low), Math.abs(high))) };
+/** Every metric of `to` against `from`, iteration by iteration. `control`: of two equal arms; what they differ by is the least that counts. */
+export function changesBetween(
+  from: Pick<ArmResult, "iterations">, to: Pick<ArmResult, "iterations">, control?: readonly MetricChange[],
+): MetricChange[] {
+  const [before, after] = [samplesOf(from), samplesOf(to)];
+  return metricsOf(from).map((metric, i) => {
+    const { low, high } = control?.[i]?.change ?? { low: 0, high: 0 };
+    return { metric, change: change(before[i]!, after[i]!, Math.max(Math.abs(low), Math.abs(high))) };
   });
-  return { from: from.name, to: to.name, changes };
+}
+
+export function pairOf(from: ArmResult, to: ArmResult, control?: Pair): Pair {
+  return { from: from.name, to: to.name, changes: changesBetween(from, to, control?.changes) };
 }
 
 /** What the cache took, in bytes of keys and values. */

@@ -1,16 +1,17 @@
 /**
  * The PagedAttention experiments. The first compares layouts: the same prompts, seeds and kernels, the same bytes of cache, at most
- * batch_size sequences at a time. The second asks what a prefix cache gains when all prompts begin with the same text. Both are valid only
+ * batch_size sequences at a time; the first of them twice. The second asks what a prefix cache gains when all prompts begin with the same text. Both are valid only
  * if the technique acted and, when greedy, changed nothing in the texts (compare.ts).
  */
 
 import { checkRoom, closeArms, layoutArms, loadArms, type Arm, type LayoutArm, type Load } from "./arms.ts";
-import { measure, type Hooks, type Job, type Outcome } from "./measure.ts";
+import { measure, type Job, type Outcome } from "./measure.ts";
 import { choosePrompts, described, excerpt, type Prompts } from "./prompts.ts";
 import type { ExperimentConfig } from "./schema.ts";
+import type { Hooks } from "./turns.ts";
 
-const ARMS: Readonly<Record<ExperimentConfig["method"], readonly LayoutArm[]>> = {
-  basic: ["contiguous-max"], optimized: ["paged"], both: ["contiguous-max", "contiguous-exact", "paged"],
+const ARMS: Readonly<Record<ExperimentConfig["method"], readonly (LayoutArm | "again")[]>> = {
+  basic: ["contiguous-max"], optimized: ["paged"], both: ["contiguous-max", "again", "contiguous-exact", "paged"],
 };
 
 export async function runPagedAttention(config: ExperimentConfig, { texts }: Pick<Prompts, "texts">, load: Load, hooks: Hooks): Promise<Outcome> {
@@ -29,7 +30,7 @@ export async function runPagedAttention(config: ExperimentConfig, { texts }: Pic
  * again and the cache would be praised for a workload that nobody has. `prompts`: what follows the common text, warm-up first.
  */
 export async function runSharedPrefix(config: ExperimentConfig, load: Load, hooks: Hooks): Promise<{ outcome: Outcome; prompts: Prompts }> {
-  const arms = await loadArms(layoutArms(["paged", "paged-prefix"], config), config, load);
+  const arms = await loadArms(layoutArms(["paged", "again", "paged-prefix"], config), config, load);
   try {
     const { tokenizer } = arms.loaded[0]!.llm;
     const shared = (await tokenizer.encode(excerpt(config.shared_prefix!))).slice(0, config.shared_prefix);

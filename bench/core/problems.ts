@@ -6,13 +6,14 @@
 import { z } from "zod";
 import { UsageError } from "../../engine/errors.ts";
 import { parseQuantizationConfig } from "../../models/quantization_config.ts";
+import { ofCombos } from "./combos/problems.ts";
 import { ofPresses } from "./press/problems.ts";
 import { ofSpeculation } from "./speculation/problems.ts";
 import { DEFAULTS, FIELDS, KEYS, show, type ExperimentConfig, type Key, type Problem } from "./schema.ts";
 
 /** Keys of techniques that have no experiment here. */
 const WITHOUT_EFFECT: Readonly<Record<string, string>> = {
-  press: "has no effect: techniques KnormPress and KVPress run presses, by the keys keep_ratios or presses and ratios; take it out",
+  press: "has no effect here: techniques KnormPress and KVPress run presses by the keys keep_ratios or presses and ratios, and combos by its arms; take it out",
 };
 
 /**
@@ -60,6 +61,7 @@ function contradictions(c: Partial<ExperimentConfig>, isGiven: (key: Key) => boo
   if (more(c.batch_size, c.num_prompts)) add("batch_size", `${c.batch_size} is more than num_prompts (${c.num_prompts}): a batch would never be full`);
   if (more(c.num_prompts, c.prompts?.length)) add("num_prompts", `${c.num_prompts} is more than the ${c.prompts!.length} prompts given`);
   if (more(c.prompts?.length, c.num_prompts)) add("num_prompts", `${c.num_prompts} leaves some of the ${c.prompts!.length} prompts without effect`);
+  if (more(c.warmup_iterations, c.warmup_limit)) add("warmup_limit", `${c.warmup_limit} is less than warmup_iterations (${c.warmup_iterations})`);
   if (c.max_tokens !== undefined && more(c.max_tokens + 1, c.max_model_len)) {
     add("max_tokens", `${c.max_tokens} leaves no room for a prompt in max_model_len (${c.max_model_len})`);
   }
@@ -83,6 +85,7 @@ function contradictions(c: Partial<ExperimentConfig>, isGiven: (key: Key) => boo
     add("shared_prefix", `${c.shared_prefix} and max_tokens (${c.max_tokens}) leave no room for a prompt in max_model_len (${c.max_model_len})`);
   }
   if (c.technique === undefined || c.technique === "PagedAttention") return problems;
+  if (c.technique === "combos") return [...problems, ...ofCombos(c, isGiven)];
   if (c.technique === "spec_decode") return [...problems, ...ofSpeculation(c)];
   return [...problems, ...(c.technique === "KnormPress" || c.technique === "KVPress" ? ofPresses(c, isGiven) : ofWeights(c, isGiven))];
 }

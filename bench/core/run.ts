@@ -1,209 +1,200 @@
 /**
  * `node bench/run.ts`: run an experiment and write its reports. Flags (flags.ts) and a YAML file (config.ts) say what to do, an experiment
- * does it, and report/ says what came out. Here they are only put together.
+ * (experiments.ts) does it, and what came out is kept: step by step in a journal while it runs, then as a result, a page and reports. A run
+ * that ended early is taken up again with --resume, one that ended is repeated with --replay.
  */
 
-import { SingleBar } from "cli-progress";
+import { join } from "node:path";
 import { LLM } from "../../index.ts";
-import type { LayoutArm, Load } from "./arms.ts";
-import { EXIT_INTERRUPTED, interruptible, oneLine, print, runCommand, startCommand, withoutControls } from "./cli.ts";
+import { UsageError } from "../../engine/errors.ts";
+import { Yardstick } from "../../engine/yardstick.ts";
+import type { Load } from "./arms.ts";
+import { EXIT_INTERRUPTED, interruptible, print, runCommand, startCommand, withoutControls } from "./cli.ts";
 import { loadConfig, type LoadedConfig } from "./config.ts";
+import { jsonSchema } from "./config_schema.ts";
 import { machine } from "./environment.ts";
+import { experimentOf, type Finished } from "./experiments.ts";
 import { ResultsFolder } from "./files.ts";
 import { program, requestOf } from "./flags.ts";
-import type { Hooks } from "./measure.ts";
-import { runMemoryBenchmark } from "./memory_benchmark.ts";
-import { runPagedAttention, runSharedPrefix } from "./paged_attention.ts";
-import { choosePrompts } from "./prompts.ts";
-import { drawChart } from "./report/chart.ts";
-import { armJson, comparisonJson, memoryJson, memoryStatusOf, statusOf, wordsOf, type Run, type RunInfo, type Status } from "./report/json.ts";
-import { armMarkdown, comparisonMarkdown } from "./report/markdown.ts";
-import { memoryMarkdown } from "./report/memory.ts";
-import { knormMarkdown } from "./report/press.ts";
-import { capacityMarkdown } from "./report/press_capacity.ts";
-import { pressJson, pressStatusOf, type PressRun } from "./report/press_json.ts";
-import { drawPress } from "./report/press_pictures.ts";
-import { pressSummary } from "./report/press_terminal.ts";
-import { specMarkdown } from "./report/spec.ts";
-import { specJson, specStatusOf, type SpecRun } from "./report/spec_json.ts";
-import { drawSpeculation } from "./report/spec_pictures.ts";
-import { specSummary } from "./report/spec_terminal.ts";
-import { memorySummary, terminalSummary } from "./report/terminal.ts";
-import { weightsArmMarkdown, weightsMarkdown, type ChartNote } from "./report/weights.ts";
-import { weightsArmJson, weightsJson, weightsStatusOf, type WeightsRun } from "./report/weights_json.ts";
-import { chartInput } from "./report/weights_chart.ts";
-import { weightsSummary } from "./report/weights_terminal.ts";
-import { runPresses } from "./press/experiment.ts";
-import { runSpeculation } from "./speculation/experiment.ts";
-import { runWeights } from "./weights/experiment.ts";
+import { FileJournal, NO_JOURNAL, type Journal } from "./journal.ts";
+import { LANGUAGES } from "./lang/words.ts";
+import { progress } from "./load/progress.ts";
+import { writePage } from "./page/write.ts";
+import { choosePrompts, type Prompts } from "./prompts.ts";
+import { protocolOf, sha256Of } from "./protocol.ts";
+import { replayed } from "./replay.ts";
+import { RESULT_KIND, RESULT_VERSION, type Result } from "./result.ts";
+import { JOURNAL_FILE, readResult, RESULT_FILE } from "./result_file.ts";
+import { RunFolder } from "./run_folder.ts";
+import { versusText } from "./versus/report.ts";
+import { versus } from "./versus/versus.ts";
 
 const EXIT_FAILED_CELLS = 5;
 
-/** Progress on a terminal; elsewhere a line now and then, so that a log shows life. */
-function progress(): { onStep: (label: string, done: number, total: number) => void; stop: () => void } {
-  if (process.stderr.isTTY) {
-    const bar = new SingleBar({ format: "[{bar}] {percentage}% {label}", stream: process.stderr, clearOnComplete: true, hideCursor: true });
-    let shown = false;
-    return {
-      onStep: (label, done, total) => {
-        if (!shown) bar.start(total, done, { label });
-        shown = true;
-        bar.setTotal(total);
-        bar.update(done, { label });
-      },
-      stop: () => { if (shown) bar.stop(); },
-    };
-  }
-  let last = performance.now();
-  return {
-    onStep: (label, done, total) => {
-      if (performance.now() - last < 5000 || done === total) return;
-      last = performance.now();
-      process.stderr.write(`${Math.floor((100 * done) / total)} % ${label}\n`);
-    },
-    stop: () => {},
-  };
+/** What a run needs beside its config; tests give stand-ins. `yardstick` opens one on an adapter; null looks at no machine. */
+export interface Engine {
+  readonly load: Load;
+  readonly yardstick: ((adapter: string | number) => Promise<Pick<Yardstick, "work" | "measure" | "close">>) | null;
+  /** The page of a result with its pictures. */
+  readonly page: typeof writePage;
 }
 
-/** What an experiment leaves: text for the terminal, and files with their names. Null when it was stopped before there was anything to tell. */
-interface Finished { readonly status: Status; readonly summary: string; readonly json: () => string; readonly files: readonly (readonly [name: string, content: string | Uint8Array])[] }
-type Experiment = (info: Omit<RunInfo, "machine">, load: Load, hooks: Hooks) => Promise<Finished | null>;
+const ENGINE: Engine = { load: (model, options) => LLM.load(model, options), yardstick: (adapter) => Yardstick.open({ adapter }), page: writePage };
 
-const measured = ({ arms }: { readonly arms: readonly { readonly iterations: readonly unknown[] }[] }): boolean => arms.some(({ iterations }) => iterations.length > 0);
+/** What a journal begins with: enough to take the run up again. */
+interface Header extends LoadedConfig { readonly started: string; readonly dawnlm: string; readonly commit: string | null }
 
-const layouts: Experiment = async (info, load, hooks) => {
-  const outcome = await runPagedAttention(info.config, info.prompts, load, hooks);
-  if (!measured(outcome)) return null;
-  const run: Run = { ...info, outcome, machine: machine() };
-  const { files } = wordsOf(run), { batch_level, experiment_name } = info.config;
-  const comparison = comparisonMarkdown(run);
-  return {
-    status: statusOf(run), summary: terminalSummary(run), json: () => comparisonJson(run),
-    files: [
-      ...outcome.arms.flatMap((arm): [string, string][] => {
-        const name = files.arms[arm.name as LayoutArm];
-        return [[`${name}.md`, armMarkdown(run, arm)], [`${name}.json`, armJson(run, arm)]];
-      }),
-      ...(comparison === null ? [] : [[`${files.comparison(batch_level, experiment_name)}.md`, comparison] as const]),
-    ],
-  };
-};
+interface Started extends LoadedConfig {
+  readonly prompts: Prompts;
+  readonly started: string;
+  /** When it was taken up again, if it was. */
+  readonly resumed: readonly string[];
+  readonly folder: RunFolder | null;
+  readonly journal: FileJournal | null;
+}
 
-const sharedPrefix: Experiment = async (info, load, hooks) => {
-  const { outcome, prompts } = await runSharedPrefix(info.config, load, hooks);
-  if (!measured(outcome)) return null;
-  const run: Run = { ...info, outcome, prompts, machine: machine() };
-  const name = wordsOf(run).files.prefix(info.config.batch_level, info.config.experiment_name);
-  return {
-    status: statusOf(run), summary: terminalSummary(run), json: () => comparisonJson(run),
-    files: [[`${name}.md`, comparisonMarkdown(run)!], [`${name}.json`, comparisonJson(run)]],
-  };
-};
+/** What a run repeats. */
+interface Original { readonly path: string; readonly result: Result }
 
-const memoryBenchmark: Experiment = async (info, load, hooks) => {
-  const memory = await runMemoryBenchmark(info.config, load, hooks);
-  if (!memory.cells.some(({ outcome }) => measured(outcome))) return null;
-  const run = { ...info, memory, prompts: memory.prompts, machine: machine() };
-  const name = wordsOf(run).files.memory(info.config.batch_level, info.config.experiment_name);
-  return {
-    status: memoryStatusOf(run), summary: memorySummary(run), json: () => memoryJson(run),
-    files: [[`${name}.md`, memoryMarkdown(run)], [`${name}.json`, memoryJson(run)]],
-  };
-};
-
-/** Quantization: a report for either side, and the comparison. Precision: one for all formats, and their chart. */
-const numberFormats: Experiment = async (info, load, hooks) => {
-  const weights = await runWeights(info.config, info.prompts, load, hooks);
-  if (!measured(weights.outcome)) return null;
-  const run: WeightsRun = { ...info, weights, machine: machine() };
-  const { files } = wordsOf(run).weights, { technique, batch_level, experiment_name, save_results } = info.config;
-  const name = technique === "precision" ? files.precision(batch_level, experiment_name) : files.comparison(batch_level, experiment_name);
-  const told = { status: weightsStatusOf(run), summary: weightsSummary(run), json: () => weightsJson(run) };
-  if (technique === "precision") {
-    const { note, files: pictures } = save_results ? await chartOf(run) : { note: null, files: [] };
-    return { ...told, files: [[`${name}.md`, weightsMarkdown(run, note, `${name}.json`)], [`${name}.json`, told.json()], ...pictures] };
-  }
-  const sides = weights.arms.filter(({ name: arm }) => arm !== "again").flatMap((arm): [string, string][] => {
-    const side = arm.name === "basic" ? files.basic : files.quantized;
-    return [[`${side}.md`, weightsArmMarkdown(run, arm)], [`${side}.json`, weightsArmJson(run, arm)]];
-  });
-  const together = weights.arms.length < 2 ? [] : [[`${name}.md`, weightsMarkdown(run, null, `${name}.json`)], [`${name}.json`, told.json()]] as const;
-  return { ...told, files: [...sides, ...together] };
-};
-
-/** KV compression: one report for all arms, and their pictures. */
-const presses: Experiment = async (info, load, hooks) => {
-  const press = await runPresses(info.config, load, hooks);
-  if (!press.arms.some(({ iterations }) => iterations.length > 0)) return null;
-  const run: PressRun = { ...info, press, prompts: press.prompts, machine: machine() };
-  const { files } = wordsOf(run).press, { technique, batch_level, experiment_name, save_results } = info.config, isKnorm = technique === "KnormPress";
-  const name = (isKnorm ? files.knorm : files.capacity)(batch_level, experiment_name);
-  const { note, files: pictures } = save_results ? await drawPress(run) : { note: null, files: [] };
-  return {
-    status: pressStatusOf(run), summary: pressSummary(run), json: () => pressJson(run),
-    files: [[`${name}.md`, (isKnorm ? knormMarkdown : capacityMarkdown)(run, note, `${name}.json`)], [`${name}.json`, pressJson(run)], ...pictures],
-  };
-};
-
-/** Speculative decoding: one report for all drafts, and a picture for each data set. */
-const speculation: Experiment = async (info, load, hooks) => {
-  const outcome = await runSpeculation(info.config, load, hooks);
-  if (!outcome.cells.some(measured)) return null;
-  const run: SpecRun = { ...info, speculation: outcome, prompts: outcome.prompts, machine: machine() };
-  const name = wordsOf(run).spec.files(info.config.batch_level, info.config.experiment_name);
-  const { note, files: pictures } = info.config.save_results ? await drawSpeculation(run) : { note: null, files: [] };
-  return {
-    status: specStatusOf(run), summary: specSummary(run), json: () => specJson(run),
-    files: [[`${name}.md`, specMarkdown(run, note, `${name}.json`)], [`${name}.json`, specJson(run)], ...pictures],
-  };
-};
-
-const CHART = "precision_benchmark_2rows";
-
-/** A chart that cannot be drawn is a note in the report: what was measured is not lost for a picture. */
-async function chartOf(run: WeightsRun): Promise<{ note: ChartNote; files: [string, string | Uint8Array][] }> {
+function begin(loaded: LoadedConfig): Started {
+  const { config } = loaded, prompts = choosePrompts(config), now = new Date(), started = now.toISOString();
+  if (!config.save_results) return { ...loaded, prompts, started, resumed: [], folder: null, journal: null };
+  const folder = RunFolder.create(config.output_dir, config.technique, `${config.experiment_name}-${config.batch_level}`, now);
+  const { dawnlm, commit } = machine(), header: Header = { ...loaded, started, dawnlm, commit };
   try {
-    const { png, svg, spec } = await drawChart(chartInput(run));
-    return { note: { file: `${CHART}.png` }, files: [[`${CHART}.png`, png], [`${CHART}.svg`, svg], [`${CHART}.vl.json`, spec]] };
+    const journal = FileJournal.create(folder.journal, header);
+    journal.same("prompts_file", prompts.sha256);
+    return { ...loaded, prompts, started, resumed: [], folder, journal };
   } catch (error) {
-    return { note: { reason: oneLine(error instanceof Error ? error.message : String(error)) }, files: [] };
+    folder.remove();
+    throw error;
   }
 }
 
-async function execute({ config, file, origins }: LoadedConfig, load: Load, asJson: boolean): Promise<number> {
-  const prompts = choosePrompts(config);
-  const folder = config.save_results ? ResultsFolder.open(config.output_dir, config.technique) : null;
-  const bar = progress();
+/** Throws UsageError when nothing there can be taken up, or was begun by another program. */
+function takeUp(path: string): Started {
+  const folder = new RunFolder(path.endsWith(JOURNAL_FILE) ? join(path, "..") : path);
+  if (!folder.hasJournal() && folder.hasResult()) throw new UsageError(`${path}: the run is complete; repeat it with --replay ${join(folder.path, RESULT_FILE)}`);
+  if (folder.hasJournal()) folder.hold(); // before it is opened: of a run that goes on, the last line may not be whole yet
   try {
-    const started = new Date().toISOString();
-    bar.onStep(`loading ${config.model}`, 0, 1);
-    const loadShown: Load = (model, options) => load(model, {
-      ...options, onProgress: ({ stage, label, loaded: done, total }) => { bar.onStep(`${stage}: ${withoutControls(label)}`, done, total); },
+    return takenUp(path, folder, FileJournal.open(folder.journal));
+  } catch (error) {
+    folder.release();
+    throw error;
+  }
+}
+
+function takenUp(path: string, folder: RunFolder, journal: FileJournal): Started {
+  const { started, dawnlm, commit, ...loaded } = journal.header as Header, own = machine();
+  if (dawnlm !== own.dawnlm || commit !== own.commit) {
+    const name = (version: string, at: string | null): string => (at === null ? version : `${version} at ${at.slice(0, 12)}`);
+    throw new UsageError(`${path}: was begun by dawnlm ${name(dawnlm, commit)}, this is ${name(own.dawnlm, own.commit)}, and samples of both would be mixed: run the experiment anew`);
+  }
+  const prompts = choosePrompts(loaded.config);
+  journal.same("prompts_file", prompts.sha256);
+  return { ...loaded, prompts, started, resumed: journal.resumed(new Date().toISOString()), folder, journal };
+}
+
+/** Every model that is loaded, and where, must be the one it was when the run began. */
+function watched(load: Load, journal: Journal, onStep: (label: string, done: number, total: number) => void): Load {
+  return async (model, options) => {
+    const llm = await load(model, {
+      ...options, onProgress: ({ stage, label, loaded: done, total }) => { onStep(`${stage}: ${withoutControls(label)}`, done, total); },
     });
-    const experiment = config.technique === "KnormPress" || config.technique === "KVPress" ? presses : config.technique === "spec_decode" ? speculation
-      : config.technique !== "PagedAttention" ? numberFormats
-      : config.benchmark_memory ? memoryBenchmark : config.shared_prefix !== undefined ? sharedPrefix : layouts;
-    const finished = await interruptible((signal) => experiment({ config, configFile: file, origins, prompts, started }, loadShown, { signal, onStep: bar.onStep }));
+    try {
+      journal.same(`the model ${model}`, llm.source);
+      journal.same("the adapter", llm.environment.adapter);
+    } catch (error) {
+      await llm.close();
+      throw error;
+    }
+    return llm;
+  };
+}
+
+function resultOf({ body }: Finished, { config, file, origins, started, resumed }: Started): Result {
+  const protocol = protocolOf(config, body);
+  return {
+    kind: RESULT_KIND, schemaVersion: RESULT_VERSION, experiment: config.technique, started, ended: new Date().toISOString(), resumed, config, configFile: file,
+    configOrigins: origins, protocol, protocolSha256: sha256Of(protocol), machine: machine(), ...body,
+  };
+}
+
+async function execute(run: Started, { load, yardstick: open, page }: Engine, asJson: boolean, original: Original | null): Promise<number> {
+  const { config, file, origins, prompts, started, folder, journal } = run, bar = progress();
+  let stick: Pick<Yardstick, "work" | "measure" | "close"> | null = null, isKept = false;
+  try {
+    bar.onStep(`loading ${config.model}`, 0, 1);
+    stick = await open?.(config.adapter ?? config.device?.[0] ?? "auto") ?? null;
+    const finished = await interruptible((signal) => experimentOf(config)(
+      { config, configFile: file, origins, prompts, started }, watched(load, journal ?? NO_JOURNAL, bar.onStep),
+      { signal, onStep: bar.onStep, ...(journal !== null && { journal }), ...(stick !== null && { yardstick: stick }) },
+    ));
     bar.stop();
     if (finished === null) {
       process.stderr.write("dawnlm: interrupted before the first iteration was finished; no report was written\n");
+      isKept = (journal?.samples ?? 0) > 0; // of an earlier run that this one took up
+      if (isKept) process.stderr.write(`dawnlm: what was measured is kept; take it up again with: node bench/run.ts --resume ${folder!.path}\n`);
       return EXIT_INTERRUPTED;
     }
-    await print(`${asJson ? finished.json() : finished.summary}\n`); // first: a full disk must not take it along
-    const paths = folder?.write(finished.files) ?? [];
-    if (!asJson && folder !== null) process.stdout.write(`\n${wordsOf({ config }).reports}\n${paths.map((path) => `  ${path}`).join("\n")}\n`);
-    return finished.status === "interrupted" ? EXIT_INTERRUPTED : finished.status === "invalid" ? EXIT_FAILED_CELLS : 0;
+    const result = resultOf(finished, run), words = LANGUAGES[config.lang];
+    await print(`${asJson ? JSON.stringify(result, null, 2) : finished.summary}\n`); // first: a full disk must not take it along
+    isKept = result.status === "interrupted";
+    const paths = await write(result, finished, run, page);
+    isKept = isKept && folder !== null;
+    if (!asJson && paths.length > 0) process.stdout.write(`\n${words.reports}\n${paths.map((path) => `  ${path}`).join("\n")}\n`);
+    if (isKept) process.stderr.write(`dawnlm: stopped early; take it up again with: node bench/run.ts --resume ${folder!.path}\n`);
+    if (!asJson && original !== null) {
+      const found = versus(original.result, result), own = { path: folder?.path ?? "", result };
+      await print(`\n${versusText(found, original, own, { words, all: false })}\n`);
+    }
+    return result.status === "interrupted" ? EXIT_INTERRUPTED : result.status === "invalid" ? EXIT_FAILED_CELLS : 0;
+  } catch (error) {
+    isKept = (journal?.samples ?? 0) > 0;
+    if (isKept) process.stderr.write(`dawnlm: what was measured is kept; take it up again with: node bench/run.ts --resume ${folder!.path}\n`);
+    throw error;
   } finally {
     bar.stop();
+    stick?.close();
+    journal?.close({ remove: !isKept });
     folder?.release();
+    if (!isKept && folder !== null && !folder.hasResult()) folder.remove();
   }
 }
 
-/** Returns the exit code. `load` stands in for LLM.load in tests. */
-export function main(argv: readonly string[], load: Load = (model, options) => LLM.load(model, options)): Promise<number> {
-  return runCommand(program(), argv, (command) => {
-    const flags = command.opts();
-    return execute(loadConfig(requestOf(flags)), load, flags["json"] === true);
+/** The result, its page and pictures in the run's own folder; the reports of the sources beside those of other runs. Returns their paths. */
+async function write(result: Result, { files }: Finished, { config, folder }: Started, page: Engine["page"]): Promise<string[]> {
+  if (folder === null) return [];
+  const own = folder.write([[RESULT_FILE, `${JSON.stringify(result)}\n`], ...await page(result, LANGUAGES[config.lang])]).filter((path) => !path.includes("pictures/"));
+  if (files.length === 0) return own;
+  const shared = await ResultsFolder.whenFree(config.output_dir, config.technique);
+  try {
+    return [...own, ...shared.write(files)];
+  } finally {
+    shared.release();
+  }
+}
+
+/** Returns the exit code. `engine`: in tests a stand-in, or a loader alone. */
+export function main(argv: readonly string[], engine: Engine | Load = ENGINE): Promise<number> {
+  const used: Engine = typeof engine === "function" ? { ...ENGINE, load: engine, yardstick: null } : engine;
+  return runCommand(program(), argv, async (command) => {
+    const flags = command.opts(), asJson = flags["json"] === true;
+    if (flags["schema"] === true) {
+      await print(`${JSON.stringify(jsonSchema(), null, 2)}\n`);
+      return 0;
+    }
+    const given = command.options.map((option) => option.attributeName()).filter((name) => command.getOptionValueSource(name) === "cli");
+    for (const alone of ["resume", "replay"] as const) {
+      const beside = given.find((name) => ![alone, "json", "debug", ...(alone === "replay" ? ["outputDir"] : [])].includes(name));
+      if (flags[alone] !== undefined && beside !== undefined) {
+        throw new UsageError(`--${alone} takes everything from ${alone === "resume" ? "the run that it takes up" : "the result that it repeats"}: leave out --${beside.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`);
+      }
+    }
+    if (flags["resume"] !== undefined) return execute(takeUp(flags["resume"] as string), used, asJson, null);
+    if (flags["replay"] === undefined) return execute(begin(loadConfig(requestOf(flags))), used, asJson, null);
+    const path = flags["replay"] as string, original = { path, result: readResult(path) };
+    return execute(begin(replayed(original.result, path, flags["outputDir"] as string | undefined)), used, asJson, original);
   });
 }
 

@@ -12,13 +12,28 @@ import { DATASETS } from "./datasets/load.ts";
 import { DISTRIBUTIONS } from "./lengths.ts";
 import { draftLengths } from "./speculation/k.ts";
 
-export const TECHNIQUES = ["PagedAttention", "量化", "precision", "KnormPress", "KVPress", "spec_decode"] as const;
+export const TECHNIQUES = ["PagedAttention", "量化", "precision", "KnormPress", "KVPress", "spec_decode", "combos"] as const;
 export type Technique = (typeof TECHNIQUES)[number];
 /** Every name a technique goes by, in words. */
-export const TECHNIQUE_NAMES = "PagedAttention, 量化 (or quantization), precision, KnormPress, KVPress or spec_decode";
+export const TECHNIQUE_NAMES = "PagedAttention, 量化 (or quantization), precision, KnormPress, KVPress, spec_decode or combos";
+
+/** Where the cache of an arm of `combos` lies (arms.ts). */
+export const LAYOUTS = ["contiguous-max", "contiguous-exact", "paged", "paged-prefix"] as const;
 
 /** How perplexity is counted: which tokens are scored with how much before them. */
 export const PROTOCOLS = ["hf-strided", "llama.cpp", "lm-eval-rolling", "decode"] as const;
+
+/** What an arm of `combos` may set; what it leaves out is as the config has it for all. */
+export const ARM_SETTINGS = z.strictObject({
+  weights: z.enum(["auto", ...WEIGHT_FORMATS]).optional(),
+  kv: z.enum(KV_ENTRY_FORMATS).optional(),
+  layout: z.enum(LAYOUTS).optional(),
+  press: z.string().min(1).max(200).optional(),
+  ratio: z.number().min(0).lt(1).optional(),
+  draft: z.string().min(1).max(500).optional(),
+  k: z.union([z.int().min(1).max(MAX_DRAFTED), z.literal("adaptive")]).optional(),
+});
+export type ArmSettings = z.infer<typeof ARM_SETTINGS>;
 
 /** What a model in floats can be quantized to. */
 const QUANTIZED = WEIGHT_FORMATS.filter((format) => !isFloat(format)) as unknown as readonly Exclude<WeightFormat, FloatFormat>[];
@@ -46,6 +61,7 @@ export const FIELDS = {
   batch_size: [positive(1024), "a whole number from 1 to 1024"],
   num_prompts: [positive(10_000), "a whole number from 1 to 10000"],
   warmup_iterations: [z.int().min(0).max(1000), "a whole number from 0 to 1000"],
+  warmup_limit: [z.int().min(0).max(1000), "a whole number from 0 to 1000"],
   test_iterations: [positive(1000), "a whole number from 1 to 1000"],
   ignore_eos: [z.boolean(), "true or false"],
   weights: [z.enum(["auto", ...WEIGHT_FORMATS]), `auto, ${WEIGHT_FORMATS.join(", ")}`],
@@ -80,6 +96,10 @@ export const FIELDS = {
   continuation: [positive(2 ** 20), "a whole number of tokens from 1"],
   draft: [z.array(z.string().min(1).max(500)).min(1).max(8).refine(isEachOnce).readonly(), "a list of drafts, each once: a model, prompt-lookup, or self: and a format, such as [tiny-neox-draft, self:nf4]"],
   k: [z.union([z.string(), z.int(), z.array(z.int()).readonly()]).refine((k) => draftLengths(k) !== null), `tokens per round, whole numbers from 1 to ${MAX_DRAFTED}, each once: a list or a range, such as [3, 5] or "3-10"`],
+  arms: [
+    z.record(z.string().regex(/^[\p{L}\p{N}][\p{L}\p{N} .,+_=()-]{0,49}$/u), z.record(z.string(), z.unknown())).refine((arms) => Object.keys(arms).length >= 2 && Object.keys(arms).length <= 32).optional(),
+    "a mapping of 2 to 32 names to what each arm sets, the baseline first, such as {none: {}, nf4: {weights: nf4}}",
+  ],
   prompts: [z.array(z.string().min(1)).min(1).max(10_000).optional(), "a list of texts"],
   prompts_file: [z.string().min(1).optional(), "a file with one prompt per line"],
   output_dir: [z.string().min(1).refine((path) => !path.split(/[\\/]/).includes("..")), "a folder, written without '..'"],
@@ -93,7 +113,7 @@ export type ExperimentConfig = { readonly [K in Key]: z.infer<(typeof FIELDS)[K]
 
 export const DEFAULTS = {
   technique: "PagedAttention", batch_level: "medium", method: "both", model: "tiny-neox", max_tokens: 100, temperature: 0.8, top_p: 0.95,
-  seed: 0, batch_size: 4, num_prompts: 10, warmup_iterations: 1, test_iterations: 5, ignore_eos: true, weights: "auto", kv: "f16", block_size: 16,
+  seed: 0, batch_size: 4, num_prompts: 10, warmup_iterations: 1, warmup_limit: 5, test_iterations: 5, ignore_eos: true, weights: "auto", kv: "f16", block_size: 16,
   formats: ["f32", "f16", "bf16"] as readonly WeightFormat[], loading: "auto", perplexity_text: "persuasion", perplexity_protocol: "hf-strided", perplexity_context: 512,
   perplexity_windows: 16, benchmark_memory: false, keep_ratios: [1, 0.9, 0.8, 0.7] as readonly number[], prune_after: 512, skip_layers: [0] as readonly number[],
   num_wikitext_samples: 3, num_pg19_samples: 2, dataset: "bundled", prompt_tokens: 640, presses: ["snapkv", "streaming_llm", "knorm"] as readonly string[],
@@ -103,11 +123,11 @@ export const DEFAULTS = {
 const FORMATS: readonly Technique[] = ["量化", "precision"], PROMPTED: readonly Technique[] = ["PagedAttention", ...FORMATS];
 /** Keys that only some techniques look at, and what the others do instead. */
 const ONLY: Readonly<Partial<Record<Key, readonly Technique[]>>> = {
-  method: ["PagedAttention", "量化"], weights: ["PagedAttention", "量化", "KnormPress", "KVPress", "spec_decode"], quantization_config: ["量化"], quantize_to: ["量化"], formats: ["precision"], loading: [...FORMATS, "spec_decode"],
-  perplexity_text: [...FORMATS, "KVPress"], perplexity_protocol: FORMATS, perplexity_context: FORMATS, perplexity_stride: FORMATS, perplexity_windows: [...FORMATS, "KVPress"],
-  prompts: PROMPTED, prompts_file: PROMPTED, batch_size: PROMPTED, num_prompts: [...PROMPTED, "KVPress", "spec_decode"],
+  method: ["PagedAttention", "量化"], weights: ["PagedAttention", "量化", "KnormPress", "KVPress", "spec_decode", "combos"], quantization_config: ["量化"], quantize_to: ["量化"], formats: ["precision"], loading: [...FORMATS, "spec_decode"],
+  perplexity_text: [...FORMATS, "KVPress", "combos"], perplexity_protocol: FORMATS, perplexity_context: FORMATS, perplexity_stride: FORMATS, perplexity_windows: [...FORMATS, "KVPress", "combos"],
+  prompts: PROMPTED, prompts_file: PROMPTED, batch_size: [...PROMPTED, "combos"], num_prompts: [...PROMPTED, "KVPress", "spec_decode", "combos"],
   keep_ratios: ["KnormPress"], prune_after: ["KnormPress"], skip_layers: ["KnormPress"], num_wikitext_samples: ["KnormPress"], num_pg19_samples: ["KnormPress"],
-  dataset: ["KnormPress", "spec_decode"], prompt_tokens: ["KnormPress", "KVPress", "spec_decode"], draft: ["spec_decode"], k: ["spec_decode"], presses: ["KVPress"], ratios: ["KVPress"], continuation: ["KVPress"],
+  dataset: ["KnormPress", "spec_decode"], prompt_tokens: ["KnormPress", "KVPress", "spec_decode", "combos"], draft: ["spec_decode"], k: ["spec_decode"], presses: ["KVPress"], ratios: ["KVPress"], continuation: ["KVPress", "combos"], arms: ["combos"],
   benchmark_memory: ["PagedAttention"], distributions: ["PagedAttention"], shared_prefix: ["PagedAttention"],
 };
 
@@ -122,6 +142,7 @@ const INSTEAD: Readonly<Record<Technique, string>> = {
   precision: "which loads the same model in each of its formats", KnormPress: "which runs samples of one length, one at a time, at every keep ratio",
   KVPress: "which admits as many sequences as memory holds, under every press and ratio",
   spec_decode: "which runs prompts of one length, one at a time, with every draft and K",
+  combos: "which runs arms that set what they need themselves",
 };
 
 /** A problem for every one of `given` that the technique does not look at. */

@@ -343,7 +343,7 @@ test("technique and batch level find their default file, which is good, from any
 });
 
 test("an unknown technique or level, and a technique that the file is not about", () => {
-  assert.equal(refusal(() => loadConfig({ technique: "PagedAtention", flags: {} })), ['--technique: expected PagedAttention, 量化 (or quantization), precision, KnormPress, KVPress or spec_decode, got "PagedAtention"; did you mean PagedAttention?']);
+  assert.equal(refusal(() => loadConfig({ technique: "PagedAtention", flags: {} })), ['--technique: expected PagedAttention, 量化 (or quantization), precision, KnormPress, KVPress, spec_decode or combos, got "PagedAtention"; did you mean PagedAttention?']);
   assert.equal(refusal(() => loadConfig({ batchLevel: "smal", flags: {} })), ['--batch-level: expected small, medium or large, got "smal"; did you mean small?']);
   assert.match(refused(`${GOOD}technique: PagedAttention\n`, { technique: "KVPress" })[0]!, /--technique KVPress does not fit this file/);
 });

@@ -23,11 +23,14 @@ const CONFIG = {
 } as ExperimentConfig;
 /** Static batches of 2 that 5 prompts make. */
 const BATCHES = 3;
+const ARMS = ["contiguous-max", "again", "contiguous-exact", "paged"];
+const isStatic = (arm: string): boolean => arm === "contiguous-max" || arm === "again";
 const TEXTS = ["a bb ccc", "dddd", "ee f", "ggg hh i jj", "k"];
 
-interface Call { readonly layout: string; readonly prompts: readonly string[]; readonly options: GenerateOptions }
+/** `arm`: whose model was called. */
+interface Call { readonly arm: string; readonly prompts: readonly string[]; readonly options: GenerateOptions }
 
-const nameOf = (layout: KvLayout): string => (layout.name === "paged" ? "paged" : `contiguous-${layout.reserve}`);
+const layoutName = (layout: KvLayout): string => (layout.name === "paged" ? "paged" : `contiguous-${layout.reserve}`);
 
 /** Run, calling `before` at every batch. */
 async function run(
@@ -35,13 +38,16 @@ async function run(
 ): Promise<{ outcome: Outcome; calls: Call[] }> {
   const calls: Call[] = [];
   const stop = new AbortController();
-  const inner = fakeLoad();
+  const inner = fakeLoad(), layouts = new Set<string>();
   const load: Load = async (model, options) => {
-    const llm = await inner(model, options);
+    const llm = await inner(model, options), layout = layoutName(options.kvLayout!);
+    // Every arm has a model of its own: the second with a layout that was there before is the control.
+    const arm = layouts.has(layout) ? "again" : layout;
+    layouts.add(layout);
     return {
       ...llm,
       generateBatch: (prompts, generate) => {
-        const call = { layout: nameOf(options.kvLayout!), prompts: prompts.map(String), options: generate };
+        const call = { arm, prompts: prompts.map(String), options: generate };
         calls.push(call);
         before(call, calls.length, stop);
         return llm.generateBatch(prompts, generate);
@@ -52,12 +58,13 @@ async function run(
   return { outcome, calls };
 }
 
-test("static batches for one arm, all requests at once for the others, the same work and settings for all", async () => {
+test("static batches for the first arm and its control, all requests at once for the others, the same work and settings for all", async () => {
   const { calls } = await run({ test_iterations: 1, warmup_iterations: 0 });
-  const of = (layout: string): Call[] => calls.filter((call) => call.layout === layout);
-  assert.equal(of("contiguous-max").map(({ prompts }) => prompts.length), [2, 2, 1]);
-  for (const layout of ["contiguous-exact", "paged"]) assert.equal(of(layout).map(({ prompts }) => prompts.length), [5]);
+  const of = (arm: string): Call[] => calls.filter((call) => call.arm === arm);
+  for (const arm of ["contiguous-max", "again"]) assert.equal(of(arm).map(({ prompts }) => prompts.length), [2, 2, 1]);
+  for (const arm of ["contiguous-exact", "paged"]) assert.equal(of(arm).map(({ prompts }) => prompts.length), [5]);
   assert.equal(of("contiguous-max").flatMap(({ prompts }) => prompts), of("paged")[0]!.prompts);
+  assert.equal(of("again"), of("contiguous-max").map((call) => ({ ...call, arm: "again" })), "the control does exactly what the first arm does");
   for (const { options: { maxNewTokens, temperature, topP, ignoreEos } } of calls) {
     assert.equal([maxNewTokens, temperature, topP, ignoreEos], [4, 0.8, 0.95, true]);
   }
@@ -78,21 +85,22 @@ test("prompt i is sampled with seed + i, in every batch, arm and iteration; seed
 });
 
 test("the order on record is the order in which the arms ran, without warm-up", async () => {
-  const { outcome, calls } = await run({ warmup_iterations: 2 });
+  const { outcome, calls } = await run({ warmup_iterations: 2, warmup_limit: 2 });
   const turns: string[] = [];
-  for (let i = 0; i < calls.length; i += calls[i]!.layout === "contiguous-max" ? BATCHES : 1) turns.push(calls[i]!.layout);
-  assert.equal(outcome.order.flat(), turns.slice(2 * 3));
+  for (let i = 0; i < calls.length; i += isStatic(calls[i]!.arm) ? BATCHES : 1) turns.push(calls[i]!.arm);
+  assert.equal(outcome.order.flat(), turns.slice(2 * ARMS.length));
   assert.is(outcome.order.length, 6);
+  for (const turn of outcome.order) assert.equal([...turn].sort(), [...ARMS].sort());
+  assert.ok(outcome.order.some((turn) => turn.indexOf("again") < turn.indexOf("contiguous-max")), "the control does not always come second");
 });
 
 test("stopped in the middle of an iteration: what was finished stays, whichever arm it was", async () => {
-  for (let at = 2; at <= 16; at++) {
+  for (let at = 2; at <= 3 * (2 * BATCHES + 2) + 1; at++) { // every place of three iterations
     const { outcome, calls } = await run({ warmup_iterations: 0 }, (_, count, stop) => { if (count === at) stop.abort(); });
     assert.is(outcome.status, "interrupted");
     assert.is(calls.length, at, "nothing runs after the stop");
-    const finished = calls.slice(0, -1).map(({ layout }) => layout);
-    const of = (name: string): number => finished.filter((layout) => layout === name).length;
-    const expected = [Math.floor(of("contiguous-max") / BATCHES), of("contiguous-exact"), of("paged")];
+    const finished = calls.slice(0, -1).map(({ arm }) => arm);
+    const expected = ARMS.map((name) => Math.floor(finished.filter((arm) => arm === name).length / (isStatic(name) ? BATCHES : 1)));
     assert.equal(outcome.arms.map(({ iterations }) => iterations.length), expected, `stopped in call ${at}`);
     for (const { iterations } of outcome.arms) for (const { requests } of iterations) assert.is(requests.length, 5);
   }

@@ -103,7 +103,7 @@ async function reports(config: Partial<ExperimentConfig>, fake: FakeOptions = {}
   const outcome = await runPagedAttention(complete, { texts: TEXTS }, fakeLoad(fake), hooks);
   const run = { ...info, outcome };
   const comparison = comparisonMarkdown(run);
-  return [...outcome.arms.flatMap((arm) => [armMarkdown(run, arm), sentences(armJson(run, arm))]), ...(comparison === null ? [] : [comparison]), terminalSummary(run)];
+  return [...outcome.arms.filter(({ name }) => name !== "again").flatMap((arm) => [armMarkdown(run, arm), sentences(armJson(run, arm))]), ...(comparison === null ? [] : [comparison]), terminalSummary(run)];
 }
 
 /** What is prose in a JSON report, a line each. */
@@ -116,9 +116,9 @@ function sentences(json: string): string {
   return prose.join("\n");
 }
 
-/** Runs of English words, without code, and without the rows that name the machine. */
+/** Runs of English words, without code and names of formats, and without the rows that name the machine. */
 function english(text: string): string[] {
-  const prose = text.replace(/`[^`]*`/g, "").split("\n").filter((line) => !/^\| (适配器|机器|软件|特性|限制) \|/.test(line)).join("\n");
+  const prose = text.replace(/`[^`]*`|(?:nf4|fp4)-double|llm\.int8/g, "").split("\n").filter((line) => !/^\| (适配器|机器|软件|特性|限制) \|/.test(line)).join("\n");
   return prose.match(/[A-Za-z][a-z']+(?:[ ,]+[a-z']{2,})+/g) ?? [];
 }
 

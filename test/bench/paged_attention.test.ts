@@ -5,9 +5,10 @@
 
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import type { ArmName } from "../../bench/core/arms.ts";
 import { compare as compareIn, sentence as sentenceIn } from "../../bench/core/compare.ts";
 import { en } from "../../bench/core/lang/en.ts";
-import type { Outcome } from "../../bench/core/measure.ts";
+import type { ArmResult, Outcome } from "../../bench/core/measure.ts";
 import { metricsOf, type Metric } from "../../bench/core/metrics.ts";
 import { runPagedAttention } from "../../bench/core/paged_attention.ts";
 import { armJson, statusOf, type Run } from "../../bench/core/report/json.ts";
@@ -41,15 +42,17 @@ const reported = (outcome: Outcome, config: Partial<ExperimentConfig> = {}): Run
   config: { ...CONFIG, ...config }, configFile: "x.yaml", origins: {}, prompts: { texts: TEXTS, origin: { kind: "given" }, sha256: "f".repeat(64) }, outcome, machine: machine(),
   started: "2026-01-01T00:00:00.000Z",
 });
-const metric = (outcome: Outcome, arm: number, key: string): Metric => metricsOf(outcome.arms[arm]!).find((one) => one.key === key)!;
+const armOf = (outcome: Outcome, name: ArmName): ArmResult => outcome.arms.find((arm) => arm.name === name)!;
+const metric = (outcome: Outcome, name: ArmName, key: string): Metric => metricsOf(armOf(outcome, name)).find((one) => one.key === key)!;
 
 test("the arms differ in layout alone: same pool, same batch, same adapter", async () => {
   const loads: LoadOptions[] = [];
   await run({}, { onLoad: (options) => { loads.push(options); } });
-  assert.is(loads.length, 3);
-  const [max, exact, paged] = loads.map(({ onProgress: _, ...rest }) => rest);
+  assert.is(loads.length, 4);
+  const [max, again, exact, paged] = loads.map(({ onProgress: _, ...rest }) => rest);
   assert.equal(max, { weights: "auto", kv: "f16", kvLayout: { name: "contiguous", reserve: "max" }, prefixCache: false, maxSequences: 2, adapter: "auto", maxModelLen: 64 });
   // A stand-in entry has 8 numbers of 2 bytes each for key and value: 2 sequences × 64 tokens × 32 bytes.
+  assert.equal(again, { ...max, kvMemory: 4096 }, "the control is the first arm, with the same pool");
   assert.equal(exact, { ...max, kvLayout: { name: "contiguous", reserve: "exact" }, kvMemory: 4096 });
   assert.equal(paged, { ...max, kvLayout: { name: "paged", blockSize: 16 }, kvMemory: 4096 });
 });
@@ -59,7 +62,7 @@ test("device and adapter choose where to run, kv_memory the pool of all", async 
   const onLoad = (options: LoadOptions): void => { loads.push(options); };
   await run({ device: [3], kv_memory: 1 << 20 }, { onLoad });
   await run({ adapter: "software", method: "optimized" }, { onLoad });
-  assert.equal(loads.map(({ adapter, kvMemory }) => [adapter, kvMemory]), [[3, 1 << 20], [3, 1 << 20], [3, 1 << 20], ["software", undefined]]);
+  assert.equal(loads.map(({ adapter, kvMemory }) => [adapter, kvMemory]), [[3, 1 << 20], [3, 1 << 20], [3, 1 << 20], [3, 1 << 20], ["software", undefined]]);
 });
 
 test("random weights get the seed, others do not", async () => {
@@ -72,17 +75,17 @@ test("random weights get the seed, others do not", async () => {
 
 test("warm-up is not measured, arms take turns in an order that repeats with the seed", async () => {
   const first = steps();
-  const outcome = await run({ warmup_iterations: 2, test_iterations: 8, seed: 1 }, {}, first);
-  assert.is(first.labels.filter((label) => label.startsWith("warm-up")).length, 6);
-  assert.equal(outcome.arms.map(({ iterations }) => iterations.length), [8, 8, 8]);
+  const outcome = await run({ warmup_iterations: 2, warmup_limit: 2, test_iterations: 8, seed: 1 }, {}, first);
+  assert.is(first.labels.filter((label) => label.startsWith("warm-up")).length, 2 * 4);
+  assert.equal(outcome.arms.map(({ iterations }) => iterations.length), [8, 8, 8, 8]);
   assert.is(outcome.order.length, 8);
-  for (const turn of outcome.order) assert.equal([...turn].sort(), ["contiguous-exact", "contiguous-max", "paged"]);
+  for (const turn of outcome.order) assert.equal([...turn].sort(), ["again", "contiguous-exact", "contiguous-max", "paged"]);
   assert.ok(new Set(outcome.order.map(String)).size > 2, "several orders occur");
   const again = steps();
-  await run({ warmup_iterations: 2, test_iterations: 8, seed: 1 }, {}, again);
+  await run({ warmup_iterations: 2, warmup_limit: 2, test_iterations: 8, seed: 1 }, {}, again);
   assert.equal(again.labels, first.labels);
   const other = steps();
-  await run({ warmup_iterations: 2, test_iterations: 8, seed: 2 }, {}, other);
+  await run({ warmup_iterations: 2, warmup_limit: 2, test_iterations: 8, seed: 2 }, {}, other);
   assert.not.equal(other.labels, first.labels);
 });
 
@@ -107,22 +110,22 @@ test("a prompt has the same seed in both arms, whatever batch it is in", async (
 test("metrics are vLLM's, by hand", async () => {
   const outcome = await run({ method: "optimized", test_iterations: 3 });
   // Three waves of 2, 2, 1 at 10 + 3·2 ms each: first tokens after 10, 10, 26, 26, 42.
-  assert.equal(metric(outcome, 0, "tpot_ms").summary!.samples, [2, 2, 2]);
-  assert.ok(Math.abs(metric(outcome, 0, "ttft_ms").summary!.median - 26) < 5);
-  assert.ok(Math.abs(metric(outcome, 0, "latency_ms").summary!.median - 32) < 5);
-  for (const key of ["itl_p10_ms", "itl_p50_ms", "itl_p90_ms", "itl_p99_ms"]) assert.is(metric(outcome, 0, key).summary!.median, 2);
+  assert.equal(metric(outcome, "paged", "tpot_ms").summary!.samples, [2, 2, 2]);
+  assert.ok(Math.abs(metric(outcome, "paged", "ttft_ms").summary!.median - 26) < 5);
+  assert.ok(Math.abs(metric(outcome, "paged", "latency_ms").summary!.median - 32) < 5);
+  for (const key of ["itl_p10_ms", "itl_p50_ms", "itl_p90_ms", "itl_p99_ms"]) assert.is(metric(outcome, "paged", key).summary!.median, 2);
   const iteration = outcome.arms[0]!.iterations[0]!;
-  const perSecond = metric(outcome, 0, "output_tokens_per_s").summary!.samples[0]!;
+  const perSecond = metric(outcome, "paged", "output_tokens_per_s").summary!.samples[0]!;
   assert.ok(Math.abs(perSecond - 20 / iteration.wallMs * 1000) < 1e-9);
-  assert.ok(Math.abs(metric(outcome, 0, "total_tokens_per_s").summary!.samples[0]! / perSecond - (20 + 11) / 20) < 1e-9);
-  assert.ok(Math.abs(metric(outcome, 0, "requests_per_s").summary!.samples[0]! / perSecond - 5 / 20) < 1e-9);
+  assert.ok(Math.abs(metric(outcome, "paged", "total_tokens_per_s").summary!.samples[0]! / perSecond - (20 + 11) / 20) < 1e-9);
+  assert.ok(Math.abs(metric(outcome, "paged", "requests_per_s").summary!.samples[0]! / perSecond - 5 / 20) < 1e-9);
 });
 
 test("with one token there is no TPOT and no ITL: null with the reason, nowhere NaN", async () => {
   const outcome = await run({ max_tokens: 1 });
-  for (const key of ["tpot_ms", "itl_p50_ms"]) assert.equal([metric(outcome, 0, key).summary, metric(outcome, 0, key).missing], [null, "oneToken"]);
+  for (const key of ["tpot_ms", "itl_p50_ms"]) assert.equal([metric(outcome, "paged", key).summary, metric(outcome, "paged", key).missing], [null, "oneToken"]);
   const report = reported(outcome, { max_tokens: 1 });
-  const json = JSON.parse(armJson(report, outcome.arms[2]!)) as { metrics: Record<string, unknown>; comparison: { pairs: { changesPercent: Record<string, unknown> }[] } };
+  const json = JSON.parse(armJson(report, armOf(outcome, "paged"))) as { metrics: Record<string, unknown>; comparison: { pairs: { changesPercent: Record<string, unknown> }[] } };
   assert.equal(json.metrics["tpot_ms"], { unit: "ms", value: null, reason: "needs at least two new tokens per request" });
   assert.equal(json.comparison.pairs[0]!.changesPercent["tpot_ms"], { value: null, reason: "an arm has no value" });
   for (const text of [armMarkdown(report, outcome.arms[0]!), comparisonMarkdown(report)!, terminalSummary(report)]) assert.not.match(text, /NaN|undefined|Infinity/);
@@ -134,11 +137,11 @@ test("engagement: paging took less, and the accounting says how much", async () 
   assert.is(comparison.invalid, null);
   assert.is(statusOf(reported(outcome)), "complete");
   // 128 entries of 32 bytes reserved by two contiguous sequences; 16 each by two paged ones of at most 8 tokens, of which 7 are cached when the last is sampled.
-  assert.equal(outcome.arms.map(({ cache }) => cache.peakReserved), [128, 14, 32]);
-  assert.equal(outcome.arms.map(({ poolBytes }) => poolBytes), [4096, 4096, 4096]);
+  assert.equal(outcome.arms.map(({ cache }) => cache.peakReserved), [128, 128, 14, 32]);
+  assert.equal(outcome.arms.map(({ poolBytes }) => poolBytes), [4096, 4096, 4096, 4096]);
   assert.is(outcome.budget, 4096);
   // Lengths 7, 5, 6, 8, 5 at their ends: 4 rounds of 31 and no more but 4; paged 16 each.
-  assert.equal(outcome.arms.map(({ fits }) => fits), [2, 20, 8]);
+  assert.equal(outcome.arms.map(({ fits }) => fits), [2, 2, 20, 8]);
   // Prompts of 11 tokens in all, each held with 0 to 3 new ones: 74 of 20 × 16 and of 20 × 64 entries.
   assert.is(comparison.engagement, "of what it had reserved, paged left 76.9 % without a token, contiguous-max 94.2 %");
   assert.is(comparison.equalBatch, 2);
@@ -198,10 +201,10 @@ test("interrupted: finished iterations stay, the unfinished one is dropped, noth
 
 test("interrupted with all arms: the comparison is marked partial", async () => {
   const stop = new AbortController();
-  const outcome = await run({ test_iterations: 9 }, { stepMs: 1 }, {
+  const outcome = await run({ test_iterations: 9, warmup_limit: 1 }, { stepMs: 1 }, {
     labels: [], hooks: { signal: stop.signal, onStep: (label) => { if (label.startsWith("iteration 3")) stop.abort(); } },
   });
-  assert.equal(outcome.arms.map(({ iterations }) => iterations.length), [2, 2, 2]);
+  assert.equal(outcome.arms.map(({ iterations }) => iterations.length), [2, 2, 2, 2]);
   const text = comparisonMarkdown(reported(outcome))!;
   assert.match(text, /\*\*PARTIAL\*\*/);
   assert.not.match(text, /\d % (lower|higher),/);
@@ -210,8 +213,8 @@ test("interrupted with all arms: the comparison is marked partial", async () => 
 test("a text that ends at its first token, or before it: no TPOT, throughput stays finite (K12)", async () => {
   for (const eosAfter of [0, 1]) {
     const outcome = await run({ ignore_eos: false }, { eosAfter });
-    assert.is(metric(outcome, 2, "tpot_ms").summary, null);
-    assert.is(metric(outcome, 2, "output_tokens_per_s").summary!.max > 0, eosAfter === 1);
+    assert.is(metric(outcome, "paged", "tpot_ms").summary, null);
+    assert.is(metric(outcome, "paged", "output_tokens_per_s").summary!.max > 0, eosAfter === 1);
     const report = reported(outcome, { ignore_eos: false });
     for (const text of [armMarkdown(report, outcome.arms[0]!), comparisonMarkdown(report)!, terminalSummary(report)]) assert.not.match(text, /NaN|undefined|Infinity/);
   }
@@ -235,7 +238,7 @@ test("an error ends the run and all models are closed", async () => {
     closed[index] = false;
     return { ...llm, generateBatch: () => Promise.reject(new Error("broken")), close: async () => { closed[index] = true; } };
   }, steps().hooks), Error, /broken/);
-  assert.equal(closed, [true, true, true]);
+  assert.equal(closed, [true, true, true, true]);
 });
 
 test("when the last model does not fit, the others are closed and the way out is named", async () => {
@@ -245,7 +248,7 @@ test("when the last model does not fit, the others are closed and the way out is
     if (options.kvLayout!.name === "paged") throw new OutOfMemoryError("weights do not fit");
     return { ...await load(model, options), close: async () => { closed++; } };
   }, steps().hooks), OutOfMemoryError, /weights do not fit; all arms are loaded at the same time: lower kv_memory, or run --method basic and --method optimized/);
-  assert.is(closed, 2);
+  assert.is(closed, 3);
 });
 
 test("a request without room for all its tokens is refused before anything runs", async () => {
@@ -258,31 +261,38 @@ const QUARTER = { batch_size: 6, num_prompts: 5, max_tokens: 36, max_model_len: 
 
 test("a pool of a quarter of the need: texts as in the arms that never preempt, and preemptions in every report with the keys to change (K3)", async () => {
   const outcome = await run(QUARTER), report = reported(outcome, QUARTER);
-  const [max, exact, paged] = outcome.arms;
-  assert.equal([max!.cache.preemptions, exact!.cache.preemptions], [0, 0]);
-  assert.ok(paged!.cache.preemptions >= 5, `${paged!.cache.preemptions}`);
+  const paged = armOf(outcome, "paged");
+  assert.equal((["contiguous-max", "again", "contiguous-exact"] as const).map((name) => armOf(outcome, name).cache.preemptions), [0, 0, 0]);
+  assert.ok(paged.cache.preemptions >= 5, `${paged.cache.preemptions}`);
   assert.equal(outcome.identical, { same: 5, of: 5, firstDifference: null, required: true });
   assert.is(statusOf(report), "complete");
-  const told = new RegExp(`paged pushed sequences out of its full cache ${paged!.cache.preemptions} times in 5 iterations .+ Raise kv_memory, or lower batch_size or max_model_len\\.`);
-  for (const text of [armMarkdown(report, paged!), comparisonMarkdown(report)!, terminalSummary(report)]) {
+  const told = new RegExp(`paged pushed sequences out of its full cache ${paged.cache.preemptions} times in 5 iterations .+ Raise kv_memory, or lower batch_size or max_model_len\\.`);
+  for (const text of [armMarkdown(report, paged), comparisonMarkdown(report)!, terminalSummary(report)]) {
     assert.match(text, told);
-    assert.match(text, new RegExp(`preemptions +[|│].* ${paged!.cache.preemptions} [|│]`));
+    assert.match(text, new RegExp(`preemptions +[|│].* ${paged.cache.preemptions} [|│]`));
   }
   assert.match(comparisonMarkdown(report)!, /what the block table costs cannot be told from this run/);
   assert.not.match(comparisonMarkdown(report)!, / × \(/);
-  const json = JSON.parse(armJson(report, paged!)) as Record<string, any>;
-  assert.is(json["preemptions"], paged!.cache.preemptions);
-  assert.is(json["iterations"].reduce((sum: number, one: any) => sum + one.preemptions, 0), paged!.cache.preemptions);
-  assert.is(json["iterations"].flatMap((one: any) => one.requests).reduce((sum: number, one: any) => sum + one.preemptions, 0), paged!.cache.preemptions);
+  const json = JSON.parse(armJson(report, paged)) as Record<string, any>;
+  assert.is(json["preemptions"], paged.cache.preemptions);
+  assert.is(json["iterations"].reduce((sum: number, one: any) => sum + one.preemptions, 0), paged.cache.preemptions);
+  assert.is(json["iterations"].flatMap((one: any) => one.requests).reduce((sum: number, one: any) => sum + one.preemptions, 0), paged.cache.preemptions);
 });
 
-test("a pool of less than one sequence of the maximum: contiguous-max is skipped and says why; alone it is an error", async () => {
+test("a pool of less than one sequence of the maximum: contiguous-max and with it its control are skipped, which is said once; alone it is an error", async () => {
   const config = { kv_memory: 50 * ENTRY_BYTES, block_size: 4 };
-  const outcome = await run(config), report = reported(outcome, config);
+  const tried: string[] = [];
+  const onLoad = ({ kvLayout }: LoadOptions): void => { tried.push(kvLayout!.name === "paged" ? "paged" : `contiguous-${kvLayout!.reserve}`); };
+  const outcome = await run(config, { onLoad }), report = reported(outcome, config);
+  assert.equal(tried, ["contiguous-max", "contiguous-exact", "paged"], "what could not be loaded is not tried a second time");
   assert.equal(outcome.skipped, [{ name: "contiguous-max", needs: 64, holds: 50 }]);
   assert.equal(outcome.arms.map(({ name }) => name), ["contiguous-exact", "paged"]);
   assert.is(statusOf(report), "complete");
-  for (const text of [comparisonMarkdown(report)!, terminalSummary(report)]) assert.match(text, /contiguous-max: none\. One sequence reserves 64 tokens, the budget holds 50; it was not run/);
+  assert.equal(compare(outcome)!.pairs.map(({ from, to }) => [from, to]), [["contiguous-exact", "paged"]]);
+  for (const text of [comparisonMarkdown(report)!, terminalSummary(report)]) {
+    assert.is(text.match(/contiguous-max: none\. One sequence reserves 64 tokens, the budget holds 50; it was not run/g)?.length, 1);
+    assert.not.match(text, /A\/A|NaN|undefined/);
+  }
   await assertRejects(run({ ...config, method: "basic" }), OutOfMemoryError, /needs at least/);
 });
 

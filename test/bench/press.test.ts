@@ -183,7 +183,7 @@ test("the command: reports and four pictures; exit code 5 where nothing was prun
     assert.is(status, 0, stderr);
     assert.match(stdout, /knormpress_experiment_small_quick\.md/);
     const pictures = ["comprehensive", "summary", "table", "tradeoff"].flatMap((name) => ["png", "svg", "vl.json"].map((end) => `knormpress_${name}.${end}`));
-    assert.equal(readdirSync(join(folder, "KnormPress")).sort(), [...pictures, "knormpress_experiment_small_quick.json", "knormpress_experiment_small_quick.md"].sort());
+    assert.equal(readdirSync(join(folder, "KnormPress")).sort(), [...pictures, "knormpress_experiment_small_quick.json", "knormpress_experiment_small_quick.md", "runs"].sort());
     for (const name of pictures.filter((file) => file.endsWith(".png"))) assert.is(readFileSync(join(folder, "KnormPress", name)).toString("latin1", 1, 4), "PNG");
     const invalid = bench("--prompt-tokens", "111", "--max-tokens", "100", "--lang", "zh");
     assert.is(invalid.status, 5, invalid.stderr);

@@ -3,9 +3,10 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { machine } from "../../bench/core/environment.ts";
+import { changesBetween } from "../../bench/core/metrics.ts";
 import { en } from "../../bench/core/lang/en.ts";
 import { runPresses } from "../../bench/core/press/experiment.ts";
-import { changesOf, judgePresses, runningOf } from "../../bench/core/press/verdict.ts";
+import { judgePresses, runningOf } from "../../bench/core/press/verdict.ts";
 import { capacityMarkdown } from "../../bench/core/report/press_capacity.ts";
 import { pressJson, pressStatusOf, type PressRun } from "../../bench/core/report/press_json.ts";
 import { capacityInput } from "../../bench/core/report/press_pictures.ts";
@@ -65,8 +66,8 @@ test("nothing evicted, or exactly what random left: INVALID", async () => {
 test("throughput is compared iteration by iteration, beyond the two equal arms", async () => {
   const run = await runOf(), [none, again, , half] = run.press.arms;
   const times = (arm: typeof none, wallMs: number): typeof none => ({ ...arm!, iterations: arm!.iterations.map((iteration) => ({ ...iteration, wallMs })) });
-  const control = changesOf(times(none, 100)!, times(again, 104)!);
-  const speed = (to: typeof none) => changesOf(times(none, 100)!, to!, control).find(({ metric }) => metric.key === "output_tokens_per_s")!.change!;
+  const control = changesBetween(times(none, 100)!, times(again, 104)!);
+  const speed = (to: typeof none) => changesBetween(times(none, 100)!, to!, control).find(({ metric }) => metric.key === "output_tokens_per_s")!.change!;
   assert.equal([speed(times(half, 103)).measurable, speed(times(half, 80)).measurable, Math.round(speed(times(half, 80)).median)], [false, true, 25]);
 });
 

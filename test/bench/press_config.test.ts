@@ -77,7 +77,7 @@ test("keys of other techniques do nothing and are refused", () => {
   assert.match(refused(`${KV}perplexity_context: 64\n`), /perplexity_context: has no effect on KVPress/);
   assert.match(refused("experiment_name: x\nprune_after: 5\n"), /prune_after: has no effect on PagedAttention/);
   assert.match(refused(`${KNORM}ignore_eos: false\n`), /ignore_eos: the arms would write texts of different lengths/);
-  assert.match(refused(`${KNORM}press: knorm\n`), /press: has no effect: techniques KnormPress and KVPress run presses/);
+  assert.match(refused(`${KNORM}press: knorm\n`), /press: has no effect here: techniques KnormPress and KVPress run presses/);
 });
 
 test.run();

@@ -6,6 +6,7 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { machine } from "../../bench/core/environment.ts";
+import type { ArmResult } from "../../bench/core/measure.ts";
 import { runPagedAttention } from "../../bench/core/paged_attention.ts";
 import { armJson, type Run } from "../../bench/core/report/json.ts";
 import { armMarkdown, comparisonMarkdown } from "../../bench/core/report/markdown.ts";
@@ -20,7 +21,7 @@ const MACHINE = machine();
 
 async function runOf(config: Partial<ExperimentConfig> = {}, fake: FakeOptions = {}, stopAt = Infinity): Promise<Run> {
   const complete = {
-    ...DEFAULTS, experiment_name: "x", batch_level: "small", num_prompts: 3, batch_size: 2, max_tokens: 4, max_model_len: 64, ...config,
+    ...DEFAULTS, experiment_name: "x", batch_level: "small", num_prompts: 3, batch_size: 2, max_tokens: 4, max_model_len: 64, warmup_limit: 1, ...config,
   } as ExperimentConfig;
   const prompts: Prompts = { texts: ["a bb | ccc", "dddd", "ee f"], origin: { kind: "file", path: "a|test" }, sha256: "f".repeat(64) };
   const stop = new AbortController();
@@ -37,10 +38,13 @@ const KINDS: readonly (readonly [name: string, run: () => Promise<Run>])[] = [
   ["one arm", () => runOf({ method: "basic" })],
   ["random weights", () => runOf({}, { random: true })],
   ["an invalid run", () => runOf({}, { reserved: 64 })],
-  ["a run that was stopped", () => runOf({}, {}, 6)],
+  ["a run that was stopped", () => runOf({}, {}, 8)], // after warm-up and three of the four arms
   ["a run that was stopped before the second arm", () => runOf({ warmup_iterations: 0 }, {}, 2)],
   ["the same with another order", () => runOf({ warmup_iterations: 0, seed: 1 }, {}, 2)],
 ];
+
+/** The control has no report of its own. */
+const reportedArms = ({ outcome: { arms } }: Run): ArmResult[] => arms.filter(({ name }) => name !== "again");
 
 /** Where nulls stand in a JSON value, by dotted path. */
 function nulls(value: unknown, path = ""): string[] {
@@ -73,7 +77,7 @@ for (const [name, make] of KINDS) {
   test(`${name}: every null has a reason, no number is anything else than a number, every table is whole`, async () => {
     const run = await make();
     assert.equal(notFinite(run.outcome), []);
-    for (const arm of run.outcome.arms) {
+    for (const arm of reportedArms(run)) {
       const json = JSON.parse(armJson(run, arm)) as Record<string, any>;
       for (const path of nulls(json).filter((path) => !NONE.test(path))) {
         const isTpotOfOneToken = run.config.max_tokens === 1 && /^iterations\.\d+\.requests\.\d+\.tpot$/.test(path);
@@ -83,11 +87,11 @@ for (const [name, make] of KINDS) {
       }
     }
     const comparison = comparisonMarkdown(run);
-    for (const text of [...run.outcome.arms.map((arm) => armMarkdown(run, arm)), ...(comparison === null ? [] : [comparison]), terminalSummary(run)]) {
+    for (const text of [...reportedArms(run).map((arm) => armMarkdown(run, arm)), ...(comparison === null ? [] : [comparison]), terminalSummary(run)]) {
       assert.not.match(text, /NaN|Infinity|undefined|\[object/);
     }
-    for (const arm of run.outcome.arms) assert.is(tables(armMarkdown(run, arm)).length, 5);
-    if (comparison !== null) assert.is(tables(comparison).length, 7);
+    for (const arm of reportedArms(run)) assert.is(tables(armMarkdown(run, arm)).length, 5);
+    if (comparison !== null) assert.is(tables(comparison).length, 4 + run.outcome.arms.length);
   });
 }
 
@@ -129,21 +133,21 @@ test("too few iterations: nothing is claimed, and why", async () => {
 
 test("the comparison says what its arms are, which came first, and how long the prompts were", async () => {
   const run = await runOf({ test_iterations: 2 });
-  const text = comparisonMarkdown(run)!;
-  assert.match(text, /^- Basic \(contiguous-max\): .+\n- contiguous-exact: .+\n- Optimized \(paged\): .+$/m);
-  assert.ok(text.includes(`by iteration: 1 ${run.outcome.order[0]!.join(", ")}; 2 ${run.outcome.order[1]!.join(", ")}.`));
+  const text = comparisonMarkdown(run)!, order = (i: number): string => run.outcome.order[i]!.map((name) => (name === "again" ? "again (A/A)" : name)).join(", ");
+  assert.match(text, /^- Basic \(contiguous-max\): .+\n- again \(A\/A\): .+\n- contiguous-exact: .+\n- Optimized \(paged\): .+$/m);
+  assert.ok(text.includes(`by iteration: 1 ${order(0)}; 2 ${order(1)}.`));
   assert.match(text, /Prompts: 3 of 1 to 4 tokens from a\|test/);
 });
 
 test("with one token the comparison says why TPOT is missing", async () => {
   const text = comparisonMarkdown(await runOf({ max_tokens: 1 }))!;
   assert.match(text, /- TPOT: cannot be compared \(needs at least two new tokens per request\)/);
-  assert.match(text, /\| TPOT \| ms \| n\/a \| n\/a \| n\/a \| needs at least two new tokens per request \| needs at least two new tokens per request \|/);
+  assert.match(text, /\| TPOT \| ms \| n\/a \| n\/a \| n\/a \| n\/a \| needs at least two new tokens per request \| needs at least two new tokens per request \|/);
 });
 
 test("random weights are named as such wherever a number stands", async () => {
   const run = await runOf({}, { random: true });
-  for (const text of [...run.outcome.arms.map((arm) => armMarkdown(run, arm)), comparisonMarkdown(run)!]) assert.match(text, /Seeded random weights/);
+  for (const text of [...reportedArms(run).map((arm) => armMarkdown(run, arm)), comparisonMarkdown(run)!]) assert.match(text, /Seeded random weights/);
   assert.match(terminalSummary(run), /Random weights: the text means nothing/);
 });
 

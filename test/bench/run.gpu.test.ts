@@ -25,7 +25,10 @@ function start(output: string, args: readonly string[], useSmall = true) {
   return { child, ended: new Promise<{ code: number | null; text: string }>((resolve) => child.on("close", (code) => { resolve({ code, text }); })) };
 }
 const place = (output: string, name = ""): string => join(folder, output, "PagedAttention", name);
-const reports = (output: string): string[] => readdirSync(place(output)).sort();
+/** What the sources named; beside it each run has a folder of its own. */
+const reports = (output: string): string[] => (existsSync(place(output)) ? readdirSync(place(output)).filter((name) => name !== "runs").sort() : []);
+/** Folders of the runs, whole paths. */
+const runs = (output: string): string[] => (existsSync(place(output, "runs")) ? readdirSync(place(output, "runs")).map((name) => place(output, join("runs", name))) : []);
 const TINY = ["--num-prompts", "2", "--batch-size", "2", "--max-tokens", "4", "--warmup-iterations", "0", "--test-iterations", "1"];
 
 /** Rows of all tables of a Markdown file, without their heads; every row must fit its head. */
@@ -58,7 +61,11 @@ test("a tiny run: exit code 0 and seven reports that say the same", async () => 
     assert.ok(of("peak weights")[1]!.endsWith("iB") && of("adapter")[1]!.includes(json.environment.adapter.description));
   }
   const comparison = rows(place("tiny", "comparison_experiment_small_default.md"));
-  assert.is(comparison.find(([label]) => label === "TTFT")!.length, 7);
+  assert.is(comparison.find(([label]) => label === "TTFT")!.length, 2 + 4 + 2); // label and unit, the arms with the control, the pairs
+  const { arms } = JSON.parse(readFileSync(join(runs("tiny")[0]!, "result.json"), "utf8"));
+  assert.equal(arms.map(({ name, role }: { name: string; role: string }) => [name, role]), [
+    ["contiguous-max", "baseline"], ["again", "control"], ["contiguous-exact", "technique"], ["paged", "technique"],
+  ]);
 });
 
 test("one arm writes its own report alone, --no-save none", async () => {
@@ -134,8 +141,10 @@ test("a common text is found again in the prefix cache, and changes no text", as
   ]).ended;
   assert.is(code, 0, text);
   const { arms, comparison } = JSON.parse(readFileSync(place("prefix", "prefix_cache_experiment_small_default.json"), "utf8"));
-  assert.equal(arms[1].iterations[0].requests.map(({ cachedTokens }: { cachedTokens: number }) => cachedTokens), [96, 96, 96]);
-  assert.equal([comparison.texts.same, comparison.texts.of, comparison.invalid], [6, 6, null]);
+  assert.equal(arms.map(({ arm, iterations }: any) => [arm, iterations[0].requests.map(({ cachedTokens }: { cachedTokens: number }) => cachedTokens)]), [
+    ["paged", [0, 0, 0]], ["again", [0, 0, 0]], ["paged-prefix", [96, 96, 96]],
+  ]);
+  assert.equal([comparison.texts.same, comparison.texts.of, comparison.invalid], [3, 3, null]);
 });
 
 test("the memory benchmark: what runs is what arithmetic says fits, and waste is near what it says", async () => {
@@ -155,7 +164,7 @@ test("the memory benchmark: what runs is what arithmetic says fits, and waste is
 
 test("Ctrl-C ends a run with 130 and leaves a report marked interrupted, or none", async () => {
   const { child, ended } = start("stopped", ["--test-iterations", "200", "--max-tokens", "40"]);
-  while (!existsSync(join(folder, "stopped", "PagedAttention", ".lock"))) await new Promise((resolve) => setTimeout(resolve, 50));
+  while (!runs("stopped").some((run) => existsSync(join(run, "journal.jsonl")))) await new Promise((resolve) => setTimeout(resolve, 50));
   await new Promise((resolve) => setTimeout(resolve, 4000));
   const stopped = performance.now();
   child.kill("SIGINT");

@@ -31,7 +31,12 @@ function bench(args: readonly string[], fake: FakeOptions = {}): Promise<Ended> 
   return new Promise((resolve) => child.on("close", (code, signal) => { resolve({ code, signal, stdout, stderr }); }));
 }
 
-const reports = (at = "results"): string[] => (existsSync(join(folder, at, "PagedAttention")) ? readdirSync(join(folder, at, "PagedAttention")).sort() : []);
+const listed = (...at: string[]): string[] => (existsSync(join(folder, ...at)) ? readdirSync(join(folder, ...at)).sort() : []);
+/** What the sources named; beside it each run has a folder of its own. */
+const reports = (at = "results", technique = "PagedAttention"): string[] => listed(at, technique).filter((name) => name !== "runs");
+const runs = (at = "results", technique = "PagedAttention"): string[] => listed(at, technique, "runs").map((name) => join(folder, at, technique, "runs", name));
+const result = (run: string): any => JSON.parse(readFileSync(join(run, "result.json"), "utf8"));
+const hasBegun = (): boolean => runs().some((run) => existsSync(join(run, "journal.jsonl")));
 const json = (name: string, at = "results"): any => JSON.parse(readFileSync(join(folder, at, "PagedAttention", name), "utf8"));
 const QUICK = ["--max-tokens", "4", "--warmup-iterations", "0", "--test-iterations", "5"];
 const ALL = [
@@ -48,11 +53,13 @@ test("a run prints its table and says where the reports are; they are all there 
   assert.is(code, 0, stderr);
   assert.is(stderr, "");
   assert.equal(reports(), ALL);
+  assert.is(runs().length, 1);
   assert.match(stdout, /tiny-neox on a stand-in \(software adapter\), 8 prompts, medians over 5 iterations/);
   assert.match(stdout, /│ TTFT +│ ms/);
   assert.match(stdout, /Correctness: all 8 texts are the same in every arm/);
-  const last = stdout.trimEnd().split("\n").slice(-7).map((line) => line.trim()).sort();
-  assert.equal(last, ALL.map((name) => `results/PagedAttention/${name}`));
+  const last = stdout.trimEnd().split("\n").slice(-9).map((line) => line.trim());
+  assert.equal(last.slice(2).sort(), ALL.map((name) => `results/PagedAttention/${name}`));
+  for (const path of last) assert.ok(existsSync(join(folder, path)), path);
   assert.is(json("basic_report.json").status, "complete");
 });
 
@@ -103,8 +110,8 @@ test("--shared-prefix: hit rate and both TTFTs; without a hit exit code 5", asyn
   const { code, stdout, stderr } = await bench(args);
   assert.is(code, 0, stderr);
   assert.equal(reports(), ["prefix_cache_experiment_small_default.json", "prefix_cache_experiment_small_default.md"]);
-  assert.match(stdout, /prefix hit rate +│ +│ +n\/a │ +\d\d\.\d % │/);
-  assert.ok(json("prefix_cache_experiment_small_default.json").arms[1].prefixHitRate > 0.3);
+  assert.match(stdout, /prefix hit rate +│ +│ +n\/a │ +n\/a │ +\d\d\.\d % │/);
+  assert.ok(json("prefix_cache_experiment_small_default.json").arms[2].prefixHitRate > 0.3);
   const none = await bench(args, { forgetful: true });
   assert.is(none.code, 5);
   assert.match(none.stdout, /INVALID: no prompt token came out of the prefix cache/);
@@ -121,7 +128,7 @@ test("a pool that is too small for all preempts and says so; one that is too sma
   assert.match(refused.stderr, /^dawnlm: contiguous-exact: the longest request, \d+ tokens of prompt and 4 new ones, needs a cache of \d+ tokens, but kv_memory holds 40: .+\n$/);
 });
 
-const files = (technique: string): string[] => readdirSync(join(folder, "results", technique)).sort();
+const files = (technique: string): string[] => reports("results", technique);
 const SHORT = [...QUICK, "--perplexity-context", "16", "--perplexity-windows", "2"];
 
 test("--technique precision: a report, its JSON and the chart in three forms", async () => {
@@ -247,14 +254,13 @@ test("results that cannot be written: told before anything is measured, exit cod
   assert.match(stderr, /^dawnlm: results cannot be written to ro\/PagedAttention: it may not be written.+\n$/);
 });
 
-test("two runs into one folder: the second is refused, the first is not disturbed", async () => {
-  const first = bench(["--config", SMALL, "--max-tokens", "8", "--warmup-iterations", "0"], { stepMs: 20 });
-  while (!existsSync(join(folder, "results/PagedAttention/.lock"))) await new Promise((resolve) => setTimeout(resolve, 10));
-  const second = await bench(["--config", SMALL, ...QUICK]);
-  assert.is(second.code, 2);
-  assert.match(second.stderr, /^dawnlm: results\/PagedAttention: another run \(process \d+ on .+\) is writing its results there/);
-  assert.is((await first).code, 0);
+test("two runs at the same time: each has a folder of its own, and the reports of the sources are whole ones of one of them", async () => {
+  const all = await Promise.all([1, 2].map((seed) => bench(["--config", SMALL, ...QUICK, "--seed", String(seed)], { stepMs: 2 })));
+  assert.equal(all.map(({ code }) => code), [0, 0], all.map(({ stderr }) => stderr).join(""));
+  assert.equal(runs().map((run) => result(run).config.seed).sort(), [1, 2]);
+  for (const run of runs()) assert.equal(readdirSync(run).sort(), ["pictures", "report.html", "result.json"]);
   assert.equal(reports(), ALL);
+  assert.is(json("basic_report.json").config.seed, json("optimized_report.json").config.seed);
 });
 
 test("a warning of the library is a line in the words of the command; others stay as they are", () => {
@@ -268,14 +274,14 @@ test("a warning of the library is a line in the words of the command; others sta
   assert.match(stderr, /^dawnlm: the cache is full\. Raise --kv-memory, or lower --batch-size or --max-model-len\n\(node:\d+\) Warning: of somebody else\n/);
 });
 
-/** Send SIGINT once the lock shows that the run has begun, `after` ms later. */
+/** Send SIGINT once the journal shows that the run has begun, `after` ms later. */
 async function interrupted(args: readonly string[], fake: FakeOptions, after: number, signals: readonly NodeJS.Signals[] = ["SIGINT"]): Promise<Ended> {
   const child = spawn(process.execPath, [COMMAND, "--config", SMALL, ...args], { cwd: folder, env: { ...process.env, FAKE: JSON.stringify(fake) } });
   let stdout = "", stderr = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => { stdout += text; });
   child.stderr.setEncoding("utf8").on("data", (text: string) => { stderr += text; });
   const ended = new Promise<Ended>((resolve) => child.on("close", (code, signal) => { resolve({ code, signal, stdout, stderr }); }));
-  while (!existsSync(join(folder, "results/PagedAttention/.lock"))) await new Promise((resolve) => setTimeout(resolve, 5));
+  while (!hasBegun()) await new Promise((resolve) => setTimeout(resolve, 5));
   await new Promise((resolve) => setTimeout(resolve, after));
   for (const signal of signals) {
     child.kill(signal);
@@ -291,14 +297,26 @@ test("Ctrl-C before anything was measured: no report, exit code 130", async () =
   assert.equal(reports(), []);
 });
 
-test("Ctrl-C later: finished iterations are reported as interrupted, exit code 130, and the lock is gone", async () => {
-  const { code, stdout, stderr } = await interrupted(["--warmup-iterations", "0", "--max-tokens", "2", "--test-iterations", "500"], { stepMs: 5 }, 1000);
+test("Ctrl-C later: finished iterations are reported as interrupted, exit code 130, and the run is taken up again where it stopped", async () => {
+  const { code, stdout, stderr } = await interrupted(["--warmup-iterations", "0", "--max-tokens", "2", "--test-iterations", "40"], { stepMs: 5 }, 1000);
   assert.is(code, 130, stderr);
+  assert.match(stderr, /take it up again with: node bench\/run\.ts --resume results\/PagedAttention\/runs\/.+\n$/);
   assert.match(stdout, /INTERRUPTED/);
   assert.equal(reports(), ALL);
   const { status, iterations } = json("basic_report.json");
   assert.is(status, "interrupted");
-  assert.ok(iterations.length > 0 && iterations.length < 500);
+  assert.ok(iterations.length > 0 && iterations.length < 40);
+  const [run] = runs(), half = result(run!);
+  assert.is(half.status, "interrupted");
+  const again = await bench(["--resume", run!]);
+  assert.is(again.code, 0, again.stderr);
+  assert.equal(readdirSync(run!).sort(), ["pictures", "report.html", "result.json"]);
+  const whole = result(run!), samples = (of: any): number[] => of.arms[0].metrics.ttft_ms.samples;
+  assert.equal([whole.status, whole.resumed.length, whole.started, samples(whole).length], ["complete", 1, half.started, 40]);
+  assert.equal(samples(whole).slice(0, samples(half).length), samples(half), "what was measured is not measured again");
+  const third = await bench(["--resume", run!]);
+  assert.is(third.code, 2);
+  assert.match(third.stderr, /^dawnlm: .+: the run is complete/);
 });
 
 test("Ctrl-C twice leaves at once; the next run takes the lock over", async () => {

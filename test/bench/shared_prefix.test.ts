@@ -26,18 +26,20 @@ async function run(config: Partial<ExperimentConfig> = {}, fake: FakeOptions = {
   return { config: complete, configFile: "x.yaml", origins: {}, prompts, outcome, machine: machine(), started: "2026-01-01T00:00:00.000Z" };
 }
 
-test("two paged arms that differ in the prefix cache alone", async () => {
+test("two paged arms, the first of them twice, that differ in the prefix cache alone", async () => {
   const loads: LoadOptions[] = [];
   await run({}, { onLoad: (options) => { loads.push(options); } });
-  const [without, withCache] = loads.map(({ onProgress: _, kvMemory: __, ...rest }) => rest);
+  const [without, again, withCache] = loads.map(({ onProgress: _, kvMemory: __, ...rest }) => rest);
+  assert.is(loads.length, 3);
+  assert.equal(again, without, "the control is the arm without");
   assert.equal([without!.prefixCache, without!.kvLayout], [false, { name: "paged", blockSize: 16 }]);
   assert.equal(withCache, { ...without, prefixCache: true });
 });
 
 test("after warm-up exactly the whole blocks of the common text are found: what follows differs in every iteration", async () => {
   const made = await run();
-  const [without, withCache] = made.outcome.arms;
-  assert.is(hitRate(without!), null);
+  const [without, again, withCache] = made.outcome.arms;
+  assert.equal([hitRate(without!), hitRate(again!)], [null, null]);
   const requests = withCache!.iterations.flatMap((iteration) => iteration.requests);
   for (const { cachedTokens, promptTokens } of requests) assert.ok(cachedTokens === 64 && promptTokens > 70, `${cachedTokens} of ${promptTokens}`);
   const prompts = requests.reduce((sum, { promptTokens }) => sum + promptTokens, 0);
@@ -50,7 +52,7 @@ test("after warm-up exactly the whole blocks of the common text are found: what 
 
 test("the hit rate and TTFT of both arms stand in every report", async () => {
   const made = await run();
-  const rate = `${(hitRate(made.outcome.arms[1]!)! * 100).toFixed(1)} %`;
+  const rate = `${(hitRate(made.outcome.arms[2]!)! * 100).toFixed(1)} %`;
   const markdown = comparisonMarkdown(made)!, terminal = terminalSummary(made);
   for (const text of [markdown, terminal]) {
     assert.ok(text.includes(rate), text);
@@ -59,10 +61,12 @@ test("the hit rate and TTFT of both arms stand in every report", async () => {
   }
   assert.match(markdown, /n\/a \(shared blocks count once, whoever uses them\)/);
   const json = JSON.parse(comparisonJson(made)) as Record<string, any>;
-  assert.is(json["arms"][1].prefixHitRate, hitRate(made.outcome.arms[1]!));
-  assert.is("prefixHitRate" in json["arms"][0], false);
-  const [a, b] = made.outcome.arms.map((arm) => metricsOf(arm)[0]!.summary!.median);
-  assert.equal(json["arms"].map((arm: any) => arm.metrics.ttft_ms.median), [a, b]);
+  assert.equal(json["arms"].map((arm: any) => arm.arm), ["paged", "again", "paged-prefix"]);
+  assert.is(json["arms"][2].prefixHitRate, hitRate(made.outcome.arms[2]!));
+  for (const at of [0, 1]) assert.is("prefixHitRate" in json["arms"][at], false);
+  const [a, again, b] = made.outcome.arms.map((arm) => metricsOf(arm)[0]!.summary!.median);
+  assert.equal(json["arms"].map((arm: any) => arm.metrics.ttft_ms.median), [a, again, b]);
+  assert.ok(Math.abs(again! / a! - 1) < 1e-3, "the control waits as long as the first arm");
   assert.ok(b! < a!);
 });
 

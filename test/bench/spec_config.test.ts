@@ -91,7 +91,7 @@ test("the command: a report, JSON and two pictures; exit code 5 where K never ar
   assert.match(stdout, /spec_decode_experiment_small_default\.md/);
   const pictures = ["pg19", "wikitext"].flatMap((name) => ["png", "svg", "vl.json"].map((end) => `speculative_comparison_${name}.${end}`));
   assert.equal(readdirSync(join(folder, "spec_decode")).sort(), [...pictures, "spec_decode_experiment_small_default.json",
-    "spec_decode_experiment_small_default.md"].sort());
+    "spec_decode_experiment_small_default.md", "runs"].sort());
   for (const name of pictures.filter((file) => file.endsWith(".png"))) assert.is(readFileSync(join(folder, "spec_decode",
     name)).toString("latin1", 1, 4), "PNG");
   const invalid = bench({ stuckK: 4 }, "--k", "3", "--max_tokens", "24", "--lang", "zh", "--no-save");

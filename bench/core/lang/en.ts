@@ -5,8 +5,12 @@
 
 import type { ArmName, LayoutArm } from "../arms.ts";
 import type { Distribution } from "../lengths.ts";
+import { combosEn } from "./combos_en.ts";
+import { gatesEn } from "./gates_en.ts";
+import { pageEn } from "./page_en.ts";
 import { pressEn } from "./press_en.ts";
 import { specEn } from "./spec_en.ts";
+import { versusEn } from "./versus_en.ts";
 import { weightsEn } from "./weights_en.ts";
 
 const metrics = {
@@ -25,7 +29,8 @@ export const en = {
     "contiguous-exact": "contiguous-exact: every sequence reserves exactly what it will come to, which no server knows; continuous batching",
     paged: "Optimized (paged): blocks on demand; continuous batching",
     "paged-prefix": "paged + prefix cache: full blocks of equal prefixes are computed once and shared",
-  } satisfies Record<LayoutArm, string>,
+    again: "again (A/A): the first layout a second time; what two equal arms differ by is noise",
+  } satisfies Record<LayoutArm | "again", string>,
   files: {
     arms: { "contiguous-max": "basic_report", "contiguous-exact": "exact_report", paged: "optimized_report", "paged-prefix": "prefix_report" } satisfies Record<LayoutArm, string>,
     comparison: (level: string, name: string) => `comparison_experiment_${level}_${name}`,
@@ -52,9 +57,9 @@ export const en = {
     "host receives them; steps read back together arrive together, so low ITL percentiles describe the read-back, not the device. " +
     "Definitions are vLLM's. Each iteration gives one value: the median over its requests, or a total over its time.",
   overIterations: "Median, percentiles and extremes are over iterations.",
-  changesAre: (claim: number) => `Arms show their median over iterations. Changes are taken pair by pair within an iteration, with the interval that holds their median with a confidence of 94 % or more (of fewer than 9 iterations: all of them); ` +
-    `a difference is claimed only when at least ${claim} iterations were run, the interval is on one side of zero, and the median is larger than what either arm differs from itself ` +
-    `between neighbouring iterations.`,
+  changesAre: (claim: number) => `Arms show their median over iterations. Changes are taken pair by pair within an iteration, with an interval for their median: the bootstrap's at 95 %, or the exact one of order ` +
+    `statistics where that is wider (of fewer than 9 iterations: all of them). A difference is claimed only when at least ${claim} iterations were run and the whole interval lies beyond the noise floor: ` +
+    `what two equal arms differed by, or what an arm differs from itself between neighbouring iterations, whichever is more.`,
   tooFew: "too few iterations to tell", noDifference: "no measurable difference",
   range: (from: string, to: string) => `${from} to ${to}`,
   cannotCompare: (label: string, reason: string | null) => `${label}: cannot be compared${reason === null ? "" : ` (${reason})`}`,
@@ -158,6 +163,10 @@ export const en = {
   weights: weightsEn,
   press: pressEn,
   spec: specEn,
+  gates: gatesEn,
+  versus: versusEn,
+  combos: combosEn,
+  page: pageEn,
 };
 
 /** What a language must say. */

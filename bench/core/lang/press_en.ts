@@ -75,10 +75,6 @@ export const pressEn = {
     "prune_after: " +
     "what is left in the end is the share prune_after / tokens of a long text, whatever the keep ratio; a higher one is pruned more " +
       "often, and need not cost less. Held in blocks: of the first sample, on average over layers and KV heads, as the host knows it.",
-  changesAre: "Changes against no press are taken pair by pair within an iteration, with the interval that holds their median with a " +
-    "confidence of 94 % or more (of fewer than 9 iterations: all of them). A difference is " +
-    "claimed only when at least 5 iterations were run, the interval is on one side of zero, and the median is larger than the farther " +
-      "end of the same interval of the two equal arms, and than what either arm differs from itself between neighbouring iterations.",
   quality: {
     decode: (context: number, windows: number, dataset: string) =>
       `Protocol \`decode(${context})\` over ${counted(windows, "window")} of ${dataset}: token by token, each scored with the cache as ` +

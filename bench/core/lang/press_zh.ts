@@ -48,8 +48,6 @@ export const pressZh: typeof pressEn = {
   didColumnsAre: "条目：某一层某一 KV 头的一个键和一个值。留下与占用均按一个 KV 头计。每生成一个词元就裁剪时，某层每次重新增长到 prune_after 就被裁剪一次，其长度在“保留比例 × prune_after”与 " +
     "prune_after 之间往复：" +
     "长文本最终留下的比例是 prune_after 除以词元数，与保留比例无关；保留比例越高，裁剪越频繁，代价未必越小。块中占用：取第一个样本，按层和 KV 头平均，以主机所知为准。",
-  changesAre: "相对不压缩的变化在同一轮内两两配对计算，并给出其中位数的置信区间（置信度不低于 94 %；不足 9 轮时为全部各轮）。只有至少运行 5 轮、该区间位于零的一侧，且其中位数既大于两个相同方案的同一区间较远的一端，" +
-    "又大于任一方案自身相邻两轮之间的差别时，才认定存在差异。",
   quality: {
     decode: (context, windows, dataset) => `协议 \`decode(${context})\`，${dataset} 的 ${windows} 个窗口：逐词元进行，每个词元都由此前已压缩的缓存来评分。`,
     "prefill-continue": (context, continuation, windows, dataset) =>

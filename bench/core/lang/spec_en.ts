@@ -85,11 +85,6 @@ export const specEn = {
     "target's. α̂: how often the first token of a round was accepted, with an interval of 95 %. Mean accepted: of a round.",
   times: (speedUp: string, range: string) => `${speedUp} × (${range})`, timesAlone: (speedUp: string) => `${speedUp} ×`,
   share: (share: string, low: string, high: string) => `${share} (${low} to ${high})`,
-  changesAre:
-    "Changes against plain decoding are taken pair by pair within an iteration, with the interval that holds their median with a " +
-    "confidence of 94 % or more (of fewer than 9 iterations: all of them). A difference is claimed only when at least 5 iterations were " +
-    "run, the interval is on one side of zero, and the median is larger than the farther end of the same interval of plain decoding " +
-    "against itself, and than what either arm differs from itself between neighbouring iterations.",
 
   costColumns: [
     "draft", "decode step, ms", "draft step, ms", "c", "v(1)", "v(3)", "v(5)", "v(8)", "v(10)", "v(16)", "α from which it pays",

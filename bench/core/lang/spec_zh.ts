@@ -56,9 +56,6 @@ export const specZh: typeof specEn = {
     "接受的词元，再加目标模型的一个。α̂：每轮首个词元被接受的比例，附 95 % 的区间。平均接受数：按轮计。",
   times: (speedUp, range) => `${speedUp} 倍（${range}）`, timesAlone: (speedUp) => `${speedUp} 倍`,
   share: (share, low, high) => `${share}（${low} 至 ${high}）`,
-  changesAre:
-    "相对普通解码的变化在同一轮内两两配对计算，并给出其中位数的置信区间（置信度不低于 94 %；不足 9 轮时为全部各轮）。只有至少运行 5 轮、该区间位于零的一侧，且其中位数既大于普通解码与其自身之间同一区间较远的一端，又大于任一方案自身相邻两轮之间的差别时，" +
-    "才认定存在差异。",
 
   costColumns: ["草稿", "解码步 ms", "起草步 ms", "代价 c", "验证 v(1)", "验证 v(3)", "验证 v(5)", "验证 v(8)", "验证 v(10)", "验证 v(16)", "划算所需的 α"],
   costsAre:

@@ -44,9 +44,6 @@ export const weightsEn = {
   takes: (arm: string, bytes: string, share: string, first: string) => `weights of ${arm}: ${bytes}, ${share} of ${first}`,
   ratio: (arm: string, other: string, ratio: string, verdict: string) => `perplexity of ${arm} over that of ${other}: ${ratio}, ${verdict}`,
   ratioIs: { same: "no difference beyond two standard errors", higher: "higher, worse", lower: "lower, better" },
-  changesAre: "Changes of two arms are taken pair by pair within an iteration, with the interval that holds their median with a confidence of 94 % or more (of fewer than 9 iterations: all of them). A difference is " +
-    "claimed only when at least 5 iterations were run, the interval is on one side of zero, and the median is larger than the farther end of the same interval of the two equal arms, " +
-    "and than what either arm differs from itself between neighbouring iterations.",
 
   tableColumns: ["weights as", "bytes per weight", "weights", "peak memory", "perplexity", "KLD against f32", "same top token", "decode speed", "prefill speed"],
   tableIs: (first: string) => `Bytes per weight: of the matrices that are held in the format, scales included; embedding, head and norms may stay in floats and are in the next column. ` +

@@ -35,7 +35,6 @@ export const weightsZh: typeof weightsEn = {
   takes: (arm, bytes, share, first) => `${arm}的权重：${bytes}，为${first}的 ${share}`,
   ratio: (arm, other, ratio, verdict) => `${arm}的困惑度是${other}的 ${ratio} 倍，${verdict}`,
   ratioIs: { same: "差异未超过两个标准误", higher: "升高，更差", lower: "降低，更好" },
-  changesAre: "两个方案的变化在同一轮内两两配对计算，并给出其中位数的置信区间（置信度不低于 94 %；不足 9 轮时为全部各轮）。只有至少运行 5 轮、该区间位于零的一侧，且其中位数既大于两个相同方案的同一区间较远的一端，又大于任一方案自身相邻两轮之间的差别时，才认定存在差异。",
 
   tableColumns: ["权重格式", "每个权重的字节数", "权重", "显存峰值", "困惑度", "相对 f32 的 KLD", "首选词元一致", "解码速度", "预填充速度"],
   tableIs: (first) => `每个权重的字节数：只计以该格式存放的矩阵，含缩放系数；词嵌入、输出层与归一化可能仍为浮点，计入下一列。` +

@@ -1,8 +1,12 @@
 /** 报告的全部文字，中文。与 lang/en.ts 的键一一对应；数字以排好的格式传入。 */
 
 import type { Words } from "./en.ts";
+import { combosZh } from "./combos_zh.ts";
+import { gatesZh } from "./gates_zh.ts";
+import { pageZh } from "./page_zh.ts";
 import { pressZh } from "./press_zh.ts";
 import { specZh } from "./spec_zh.ts";
+import { versusZh } from "./versus_zh.ts";
 import { weightsZh } from "./weights_zh.ts";
 
 export const zh: Words = {
@@ -16,6 +20,7 @@ export const zh: Words = {
     "contiguous-exact": "连续·按实长预留：每个序列恰好预留其最终所需的空间（真实服务无法预知）；连续批处理",
     paged: "优化推理（分页）：按需分配块；连续批处理",
     "paged-prefix": "分页＋前缀缓存：相同前缀的完整块只计算一次并共享",
+    again: "再次（A/A）：第一种布局再运行一遍；两个相同的组之间的差异就是噪声",
   },
   files: {
     arms: { "contiguous-max": "基础推理_report", "contiguous-exact": "按实长预留推理_report", paged: "优化推理_report", "paged-prefix": "前缀缓存推理_report" },
@@ -40,7 +45,8 @@ export const zh: Words = {
   definitions: "TTFT：从请求到达到第一个词元的时间，每轮的全部请求同时到达。TPOT =（延迟 − TTFT）/（n − 1）。ITL：主机收到相邻词元的间隔；一起读回的几步会同时到达，" +
     "因此较低的 ITL 百分位反映的是读回方式，而不是设备。各定义与 vLLM 一致。每轮给出一个值：该轮各请求的中位数，或该轮总量除以用时。",
   overIterations: "中位数、百分位和极值均按轮统计。",
-  changesAre: (claim) => `各方案列出按轮统计的中位数。变化在同一轮内两两配对计算，并给出其中位数的置信区间（置信度不低于 94 %；不足 9 轮时为全部各轮）；只有至少运行 ${claim} 轮、该区间位于零的一侧，且其中位数大于任一方案自身相邻两轮之间的差别时，才认定存在差异。`,
+  changesAre: (claim) => `各方案列出按轮统计的中位数。变化在同一轮内两两配对计算，并给出其中位数的区间：95 % 的自助法区间，若顺序统计量的精确区间更宽则取后者（不足 9 轮时为全部各轮）。` +
+    `只有至少运行 ${claim} 轮，且整个区间都超出噪声底线时，才认定存在差异；噪声底线是两个相同方案之间的差别，或一个方案自身相邻两轮之间的差别，取较大者。`,
   tooFew: "轮数太少，无法判断", noDifference: "没有可测出的差异",
   range: (from, to) => `${from} 至 ${to}`,
   cannotCompare: (label, reason) => `${label}：无法比较${reason === null ? "" : `（${reason}）`}`,
@@ -136,4 +142,8 @@ export const zh: Words = {
   weights: weightsZh,
   press: pressZh,
   spec: specZh,
+  gates: gatesZh,
+  versus: versusZh,
+  combos: combosZh,
+  page: pageZh,
 };

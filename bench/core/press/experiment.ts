@@ -10,13 +10,14 @@ import type { Environment, MemoryBytes, ModelSource } from "../../../index.ts";
 import type { PerplexityOptions, PressReport } from "../../../models/options.ts";
 import { paged } from "../../../techniques/paged_attention/index.ts";
 import { checkRoom, closeArms, loadArms, type Arm, type Load, type Model } from "../arms.ts";
-import type { Hooks } from "../measure.ts";
+import { NO_JOURNAL } from "../journal.ts";
 import type { Prompts } from "../prompts.ts";
 import { qualityOf, type Quality } from "../quality.ts";
 import type { ExperimentConfig } from "../schema.ts";
 import { pressArms, type PressArm } from "./arms.ts";
 import { measurePresses, type Point, type PressIteration } from "./measure.ts";
 import { promptsOf, stretchesOf, type Stretch } from "./samples.ts";
+import type { Hooks, WarmUp, Yards } from "../turns.ts";
 
 /** How windows are read and which of their tokens are scored. */
 export interface Scoring extends Pick<PerplexityOptions,
@@ -49,11 +50,13 @@ export interface PressOutcome {
   readonly prompts: Prompts;
   readonly places: readonly Omit<Stretch, "ids" | "text">[];
   /** What quality was measured over; null when it was not. */
-  readonly scored: { readonly options: Scoring; readonly windows: number; readonly dataset: string } | null;
+  readonly scored: { readonly options: Scoring; readonly windows: number; readonly dataset: string; readonly sha256: string } | null;
   readonly source: ModelSource;
   readonly environment: Environment;
   readonly maxModelLen: number;
   readonly loadTimings: Model["loadTimings"];
+  readonly warmUp: WarmUp | null;
+  readonly yardstick: Yards;
 }
 
 /** What an experiment runs and scores. */
@@ -116,10 +119,11 @@ async function runPlan({ prompts, windows, options, dataset }: Plan, { llm, mete
     : await judge(llm, arms, windows.flatMap((stretch) => stretch.ids), options, hooks);
   const measured = await measurePresses({ llm, meter }, arms, ids, config, config.technique === "KVPress", hooks);
   return {
-    status: isStopped ? "interrupted" : measured.status, order: measured.order, budget: poolBytes, entries, entryBytes,
+    status: isStopped ? "interrupted" : measured.status, order: measured.order, warmUp: measured.warmUp,
+    yardstick: measured.yardstick, budget: poolBytes, entries, entryBytes,
     promptTokens: config.prompt_tokens,
     prompts: promptsOf(prompts), places: prompts.map(({ ids: _ids, text: _text, ...place }) => place),
-    scored: quality.size === 0 ? null : { options, windows: windows.length, dataset },
+    scored: quality.size === 0 ? null : { options, windows: windows.length, dataset, sha256: promptsOf(windows).sha256 },
     source: llm.source, environment: llm.environment, maxModelLen: llm.maxModelLen, loadTimings: llm.loadTimings,
     arms: arms.map(({ name, kind, press, keep }) => ({
       name, kind, press, keep, iterations: measured.iterations.get(name)!, peak: measured.peak.get(name) ?? null,
@@ -131,14 +135,16 @@ async function runPlan({ prompts, windows, options, dataset }: Plan, { llm, mete
 
 /** Every press over the same windows, each against the same LLM without one. */
 async function judge(
-  llm: Model, arms: readonly PressArm[], ids: readonly number[], options: Scoring, { signal, onStep }: Hooks,
+  llm: Model, arms: readonly PressArm[], ids: readonly number[], options: Scoring, { signal, onStep, journal = NO_JOURNAL }: Hooks,
 ): Promise<{ quality: Map<string, PressQuality>; isStopped: boolean }> {
   const quality = new Map<string, PressQuality>(), pressed = arms.filter(({ kind }) => kind === "press");
   try {
     for (const [done, arm] of pressed.entries()) {
       onStep(`quality, ${arm.name}`, done, pressed.length);
-      const result = await llm.divergence(llm, ids, { ...options, signal, press: arm.scored });
-      quality.set(arm.name, { quality: qualityOf(result), report: result.press ?? null });
+      quality.set(arm.name, await journal.step(`quality, ${arm.name}`, async (): Promise<PressQuality> => {
+        const result = await llm.divergence(llm, ids, { ...options, signal, press: arm.scored });
+        return { quality: qualityOf(result), report: result.press ?? null };
+      }));
     }
   } catch (error) {
     if (!(error instanceof AbortedError)) throw error;

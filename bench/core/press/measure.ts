@@ -1,6 +1,5 @@
 /**
- * The measuring of presses: arms take turns in seeded random order within each iteration, after warm-up, on the same prompts with the same
- * seeds, in the same LLM. KnormPress runs its samples one at a time, since only so is a time to first token that of a prompt and not that
+ * The measuring of presses: arms take turns (turns.ts) on the same prompts with the same seeds, in the same LLM. KnormPress runs its samples one at a time, since only so is a time to first token that of a prompt and not that
  * of a queue; KVPress sends all at once and lets memory decide how many run together.
  */
 
@@ -8,11 +7,12 @@ import { AbortedError } from "../../../engine/errors.ts";
 import type { GenerateResult, MemoryBytes } from "../../../index.ts";
 import type { PressReport } from "../../../models/options.ts";
 import type { Model } from "../arms.ts";
-import type { Hooks, Iteration, RequestSample } from "../measure.ts";
+import { NO_JOURNAL } from "../journal.ts";
+import { highest, type Iteration, type RequestSample } from "../measure.ts";
 import type { CacheMeter, CacheUse } from "../meter.ts";
 import type { ExperimentConfig } from "../schema.ts";
-import { seeded, shuffled } from "../stats.ts";
 import type { PressArm } from "./arms.ts";
+import { takeTurns, type Hooks, type WarmUp, type Yards } from "../turns.ts";
 
 export interface PressRequest extends RequestSample { readonly report: PressReport | null }
 
@@ -42,56 +42,66 @@ export interface Measured {
   readonly order: readonly (readonly string[])[];
   /** Texts of each arm, iteration by iteration and prompt by prompt. */
   readonly texts: ReadonlyMap<string, readonly (readonly (readonly number[])[])[]>;
+  readonly warmUp: WarmUp;
+  readonly yardstick: Yards;
+}
+
+interface Sample {
+  readonly iteration: PressIteration;
+  readonly texts: readonly (readonly number[])[];
+  readonly peak: MemoryBytes;
+  readonly held: readonly Point[];
 }
 
 export interface Place { readonly llm: Model; readonly meter: CacheMeter }
 
-/** `together`: all prompts at once. Steps of progress go on from `before`. */
+/** `together`: all prompts at once. */
 export async function measurePresses(
   { llm, meter }: Place, arms: readonly PressArm[], prompts: readonly (readonly number[])[], config: ExperimentConfig, together: boolean,
-  { signal, onStep }: Hooks,
+  hooks: Hooks,
 ): Promise<Measured> {
-  const { warmup_iterations: warmups, test_iterations: tests, seed } = config;
-  const random = seeded(seed), order: string[][] = [];
-  const iterations = new Map<string, PressIteration[]>(arms.map(({ name }) => [name, []]));
-  const texts = new Map<string, (readonly (readonly number[])[])[]>(arms.map(({ name }) => [name, []]));
-  const peak = new Map<string, MemoryBytes>(), held = new Map<string, readonly Point[]>(), firstPressMs = new Map<string, number>();
-  const total = (warmups + tests) * arms.length;
-  let done = 0, status: Measured["status"] = "complete";
+  const { signal, journal = NO_JOURNAL } = hooks, names = arms.map(({ name }) => name);
   meter.take();
-  try {
-    for (let i = -warmups; i < tests; i++) {
-      const turn = shuffled(arms, random);
-      if (i >= 0) order.push(turn.map(({ name }) => name));
-      for (const arm of turn) {
-        onStep(`${i < 0 ? "warm-up" : `iteration ${i + 1} of ${tests}`}, ${arm.name}`, done++, total);
-        llm.resetPeak();
-        meter.start();
-        const started = performance.now();
-        let preemptions = 0, results: GenerateResult[];
-        try {
-          if (together) results = await llm.generateBatch(prompts, optionsOf(arm, config, 0, signal));
-          else results = await oneByOne(llm, prompts, arm, config, signal, (points) => { held.set(arm.name, points); });
-        } finally {
-          preemptions = meter.stop();
-        }
-        const wallMs = performance.now() - started, cache = meter.take();
-        if (i < 0) continue;
-        iterations.get(arm.name)!.push({ wallMs, preemptions, requests: results.map(requestOf), running: cache.peakRunning, cache });
-        texts.get(arm.name)!.push(results.map(({ ids }) => ids));
-        peak.set(arm.name, highest(peak.get(arm.name), llm.memory().peak));
+  const taken = await takeTurns<PressArm, Sample>({
+    arms, nameOf: ({ name }) => name, msOf: ({ iteration: { wallMs } }) => wallMs,
+    once: async (arm) => {
+      let held: readonly Point[] = [], preemptions = 0, results: GenerateResult[];
+      llm.resetPeak();
+      meter.start();
+      const started = performance.now();
+      try {
+        if (together) results = await llm.generateBatch(prompts, optionsOf(arm, config, 0, signal));
+        else results = await oneByOne(llm, prompts, arm, config, signal, (points) => { held = points; });
+      } finally {
+        preemptions = meter.stop();
       }
-    }
-    for (const arm of together ? [] : arms) {
-      const { stats: { press } } = await llm.generate(prompts[0]!, optionsOf(arm, { ...config, max_tokens: 1 }, 0, signal));
-      if (press !== undefined) firstPressMs.set(arm.name, press.ms);
+      const wallMs = performance.now() - started, cache = meter.take();
+      const iteration = { wallMs, preemptions, requests: results.map(requestOf), running: cache.peakRunning, cache };
+      return { iteration, texts: results.map(({ ids }) => ids), peak: llm.memory().peak, held };
+    },
+  }, config, hooks);
+  const firstPressMs = new Map<string, number>();
+  let { status } = taken;
+  try {
+    for (const arm of together || status === "interrupted" ? [] : arms) {
+      const ms = await journal.step(`press before the first token, ${arm.name}`, async () =>
+        (await llm.generate(prompts[0]!, optionsOf(arm, { ...config, max_tokens: 1 }, 0, signal))).stats.press?.ms ?? null);
+      if (ms !== null) firstPressMs.set(arm.name, ms);
     }
   } catch (error) {
     if (!(error instanceof AbortedError)) throw error;
     status = "interrupted";
   }
-  onStep("done", total, total);
-  return { status, iterations, peak, held, firstPressMs, order, texts };
+  const of = <T>(value: (samples: readonly [Sample, ...Sample[]]) => T): Map<string, T> => new Map(names.flatMap((name) => {
+    const [first, ...others] = taken.samples.get(name)!;
+    return first === undefined ? [] : [[name, value([first, ...others])]];
+  }));
+  const each = <T>(value: (sample: Sample) => T): Map<string, T[]> => new Map(names.map((name) => [name, taken.samples.get(name)!.map(value)]));
+  return {
+    status, firstPressMs, order: taken.order, warmUp: taken.warmUp, yardstick: taken.yardstick,
+    iterations: each(({ iteration }) => iteration), texts: each(({ texts }) => texts), held: of((samples) => samples.at(-1)!.held),
+    peak: of((samples) => highest(samples.map(({ peak }) => peak) as [MemoryBytes, ...MemoryBytes[]])),
+  };
 }
 
 /** Prompt `at` is always sampled with seed + at, as it is in a batch. */
@@ -133,11 +143,4 @@ function watch(llm: Model): { readonly seen: readonly Point[]; stop: () => void 
 function requestOf({ ids, promptTokens, timings: { ttft, total, tpot, itl }, stats }: GenerateResult): PressRequest {
   const { cachedTokens, preemptions, press } = stats;
   return { promptTokens, newTokens: ids.length, cachedTokens, preemptions, ttft, latency: total, tpot, itl, report: press ?? null };
-}
-
-function highest(before: MemoryBytes | undefined, now: MemoryBytes): MemoryBytes {
-  if (before === undefined) return now;
-  const most = (key: keyof MemoryBytes): number => Math.max(before[key], now[key]);
-  return { weights: most("weights"), kv: most("kv"), activations: most("activations"), logits: most("logits"), staging: most("staging"),
-    total: most("total") };
 }

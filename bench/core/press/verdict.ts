@@ -6,9 +6,10 @@
  */
 
 import type { PressReport } from "../../../models/options.ts";
+import { gatePress } from "../gates.ts";
 import type { Words } from "../lang/en.ts";
-import { metricsOf, type MetricChange } from "../metrics.ts";
-import { change, quantile, type Change } from "../stats.ts";
+import { changesBetween, type MetricChange } from "../metrics.ts";
+import { CLAIM_ERRORS, quantile, type Change } from "../stats.ts";
 import type { ExperimentConfig } from "../schema.ts";
 import { CONTROL_PRESS } from "./arms.ts";
 import type { PressArmResult, PressOutcome } from "./experiment.ts";
@@ -30,12 +31,9 @@ export interface PressVerdict {
   readonly arms: readonly ArmVerdict[];
 }
 
-/** Standard errors that a difference of perplexity must exceed. */
-export const CLAIM_ERRORS = 2;
-
 export function judgePresses({ arms }: Pick<PressOutcome, "arms">, config: ExperimentConfig, words: Words): PressVerdict {
   const [none, again] = arms as readonly [PressArmResult, PressArmResult, ...PressArmResult[]];
-  const control = changesOf(none, again);
+  const control = changesBetween(none, again);
   const { same, of } = textsOf(arms.filter(({ kind, keep }) => kind !== "press" || keep === 1));
   const { press: say } = words;
   return {
@@ -43,36 +41,20 @@ export function judgePresses({ arms }: Pick<PressOutcome, "arms">, config: Exper
     invalid: config.temperature === 0 && same < of ? say.textsDiffer(of - same, of) : null,
     arms: arms.map((arm) => ({
       arm, invalid: arm.kind === "press" ? notEngaged(arm, config, words) ?? sameAsRandom(arm, arms, words) : null,
-      changes: arm === none ? [] : arm === again ? control : changesOf(none, arm, control),
+      changes: arm === none ? [] : arm === again ? control : changesBetween(none, arm, control),
     })),
   };
-}
-
-/** Every metric of `to` against `from`, iteration by iteration; with `control`, no less counts than what that holds. */
-export function changesOf(from: Pick<PressArmResult, "iterations">, to: Pick<PressArmResult, "iterations">,
-  control?: readonly MetricChange[]): MetricChange[] {
-  const others = metricsOf(to);
-  return metricsOf(from).map((metric, i) => {
-    const { low, high } = control?.[i]?.change ?? { low: 0, high: 0 };
-    const samples = others[i]!.summary?.samples ?? [];
-    return { metric, change: change(metric.summary?.samples ?? [], samples, Math.max(Math.abs(low), Math.abs(high))) };
-  });
 }
 
 export function changeOf({ changes }: Pick<ArmVerdict, "changes">, key: string): Change | null {
   return changes.find(({ metric }) => metric.key === key)?.change ?? null;
 }
 
-/** The first request, or the scoring, in which a press that should evict evicted nothing, in words; null when there is none. */
-function notEngaged({ keep, iterations, quality }: PressArmResult, config: ExperimentConfig, { press: say }: Words): string | null {
+/** Why a press that should evict cannot be spoken of; null when it can. */
+function notEngaged({ keep, iterations, quality }: PressArmResult, config: ExperimentConfig, words: Words): string | null {
   if (keep === 1) return null;
-  for (const { promptTokens, newTokens, report } of iterations.flatMap(({ requests }) => requests)) {
-    if ((report?.evicted ?? 0) > 0) continue;
-    if (config.technique === "KnormPress" && promptTokens + newTokens < config.prune_after)
-      return say.tooShort(promptTokens, newTokens, config.prune_after);
-    return say.notEvicted(report?.events ?? 0, promptTokens, newTokens);
-  }
-  return quality === null || (quality.report?.evicted ?? 0) > 0 ? null : say.notScored;
+  const pruneAfter = config.technique === "KnormPress" ? config.prune_after : undefined;
+  return gatePress(iterations.flatMap(({ requests }) => requests), { pruneAfter, scored: quality === null ? undefined : quality.report }, words);
 }
 
 /** A press whose every figure is that of evicting at random has not been asked what to keep, whatever it says it did. */

@@ -4,8 +4,9 @@
  * words are English in every language: the font it brings along, so that it looks the same on every machine, has Latin letters only.
  */
 
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
+import { drawSpec, FONT, type Chart, type Json } from "./draw.ts";
+
+export { drawSpec } from "./draw.ts";
 
 /** A value with the ends of its error bar. */
 export interface Bar { readonly value: number; readonly low: number; readonly high: number }
@@ -28,18 +29,11 @@ export interface ChartRow {
 
 export interface ChartInput { readonly title: string; readonly subtitle: readonly string[]; readonly reference: string; readonly rows: readonly ChartRow[] }
 
-export interface Chart { readonly png: Uint8Array; readonly svg: string; readonly spec: string }
-
 const MIB = 2 ** 20;
 const PANEL = { width: 300, height: 230 };
 const COLOURS = { bar: "#4c78a8", control: "#b8cbe0", line: "#333333", frontier: "#e45756" };
-const FONT = "Inter";
 /** Percent. */
 const LEAST_DELTA = 0.1;
-/** Pixels per unit of the picture. */
-const SCALE = 2;
-
-type Json = Readonly<Record<string, unknown>>;
 
 /** A Vega-Lite specification with its data. */
 export function chartSpec({ title, subtitle, reference, rows }: ChartInput): Json {
@@ -219,17 +213,4 @@ function placed(points: readonly Point[], frontier: readonly Point[]): { point: 
 /** Throws when a package that draws is missing, or when it cannot draw. */
 export function drawChart(input: ChartInput): Promise<Chart> {
   return drawSpec(chartSpec(input));
-}
-
-/** A picture of any Vega-Lite specification with its data, in the font that comes along. Throws as drawChart does. */
-export async function drawSpec(spec: Json): Promise<Chart> {
-  const [{ View, parse, Warn, logger }, { compile }, { Resvg }] = await Promise.all([import("vega"), import("vega-lite"), import("@resvg/resvg-js")]);
-  const view = new View(parse(compile(spec as unknown as Parameters<typeof compile>[0], { logger: logger(Warn) }).spec), { renderer: "none", logger: logger(Warn) });
-  const svg = await view.toSVG();
-  view.finalize();
-  const fonts = ["400Regular/Inter_400Regular.ttf", "600SemiBold/Inter_600SemiBold.ttf", "700Bold/Inter_700Bold.ttf"];
-  const { resolve } = createRequire(import.meta.url);
-  const font = { loadSystemFonts: false, fontFiles: fonts.map((file) => resolve(`@expo-google-fonts/inter/${file}`)), defaultFontFamily: FONT };
-  for (const file of font.fontFiles) readFileSync(file); // a font that is not there would only leave the words out
-  return { svg, png: new Resvg(svg, { font, fitTo: { mode: "zoom", value: SCALE } }).render().asPng(), spec: `${JSON.stringify(spec, null, 2)}\n` };
 }

@@ -75,18 +75,27 @@ export function armJson(run: Run, arm: ArmResult): string {
 
 /** Every arm in one file. */
 export function comparisonJson(run: Run): string {
-  const words = wordsOf(run);
-  return JSON.stringify({ ...common(run, run.outcome, words), status: statusOf(run), ...outcomePart(run.outcome, words) }, null, 2);
+  return JSON.stringify({ ...common(run, run.outcome, wordsOf(run)), status: statusOf(run), ...layoutsDetail(run) }, null, 2);
+}
+
+/** What that holds beside what every report does. */
+export function layoutsDetail(run: Run) {
+  return outcomePart(run.outcome, wordsOf(run));
 }
 
 export function memoryJson(run: MemoryRun): string {
+  return JSON.stringify({ ...common(run, run.memory.cells[0]!.outcome, wordsOf(run)), status: memoryStatusOf(run), ...memoryDetail(run) }, null, 2);
+}
+
+/** What that holds beside what every report does. */
+export function memoryDetail(run: MemoryRun) {
   const words = wordsOf(run), { cells, budgetTokens } = run.memory;
-  return JSON.stringify({
-    ...common(run, cells[0]!.outcome, words), status: memoryStatusOf(run), budgetTokens,
+  return {
+    budgetTokens,
     cells: cells.map(({ distribution, lengths, expectedWaste, outcome }) => ({
       distribution, lengths, expectedWaste, status: statusOf({ config: run.config, outcome }), ...outcomePart(outcome, words),
     })),
-  }, null, 2);
+  };
 }
 
 function outcomePart(outcome: Outcome, words: Words) {

@@ -40,7 +40,7 @@ export function comparisonMarkdown(run: Run): string | null {
   const { arms } = outcome;
   const title = config.shared_prefix === undefined ? words.comparison : words.prefixExperiment;
   return document(title(config.batch_level, config.experiment_name), [
-    ["", [...arms.map(({ name }) => `- ${words.titles[name as LayoutArm]}`), ...notes(outcome, statusOf(run), words)]],
+    ["", [...arms.map(({ name }) => `- ${words.titles[name as LayoutArm | "again"]}`), ...notes(outcome, statusOf(run), words)]],
     [heads.verdict, [...verdict(outcome, comparison, words), words.engagement(comparison.engagement), words.correctness(comparison.correctness), ...preemptionNotes(arms, words)]],
     [heads.metrics, [
       table(["", words.unit, ...arms.map(({ name }) => names[name]), ...comparison.pairs.map(({ from, to }) => words.against(names[to], names[from]))],
@@ -73,7 +73,7 @@ export function headline({ arms, skipped, budget }: Outcome, words: Words): stri
   if (arms.some(({ name }) => name === "paged-prefix")) return [];
   return [
     words.budgetHolds(bytes(budget)), ...skipped.map(({ name, needs, holds }) => `- ${words.skipped(words.arms[name], needs, holds)}`),
-    ...arms.map((arm) => `- ${words.holds(words.arms[arm.name], arm.fits, percentOr(memoryUse(arm).waste, words))}`),
+    ...arms.filter(({ name }) => name !== "again").map((arm) => `- ${words.holds(words.arms[arm.name], arm.fits, percentOr(memoryUse(arm).waste, words))}`),
   ];
 }
 

@@ -44,11 +44,15 @@ export function notes({ source, environment }: Outcome, status: Status, words: W
 }
 
 export function memoryTable(arms: readonly ArmResult[], words: Words): string {
+  return table(["", ...arms.map(({ name }) => words.arms[name])], [...peakRows(arms, words), ...cacheRows(arms, words)]);
+}
+
+/** What the cache took and held, a row for each figure and in it a cell for each arm. */
+export function cacheRows(arms: readonly ArmResult[], words: Words): [string, ...string[]][] {
   const { rows: say } = words;
   const uses = arms.map(memoryUse);
   const hasPrefix = arms.some((arm) => arm.name === "paged-prefix");
-  const rows: [string, ...string[]][] = [
-    ...peakRows(arms, words),
+  return [
     [say.pool, ...uses.map(({ pool }) => bytes(pool))],
     [say.peakTaken, ...uses.map(({ peak }) => bytes(peak))],
     [say.meanTaken, ...uses.map(({ meanReserved }) => bytes(meanReserved))],
@@ -63,7 +67,6 @@ export function memoryTable(arms: readonly ArmResult[], words: Words): string {
       [say.hitRate, ...arms.map((arm) => percentOr(hitRate(arm), words))], [say.evicted, ...arms.map(({ cache }) => String(cache.evictedBlocks))],
     ] satisfies [string, ...string[]][] : []),
   ];
-  return table(["", ...arms.map(({ name }) => words.arms[name])], rows);
 }
 
 /** The ledger's peaks, a row for each category. */

@@ -5,8 +5,8 @@ import type { Words } from "../lang/en.ts";
 import { bytes, metricsOf, number, percent, signed } from "../metrics.ts";
 import { ratioText } from "../press/arms.ts";
 import type { PressArmResult, PressOutcome } from "../press/experiment.ts";
-import { actedOf, changeOf, CLAIM_ERRORS, judgePresses, perplexityChange, type ArmVerdict, type PressVerdict } from "../press/verdict.ts";
-import type { Change } from "../stats.ts";
+import { actedOf, changeOf, judgePresses, perplexityChange, type ArmVerdict, type PressVerdict } from "../press/verdict.ts";
+import { CLAIM_ERRORS, CLAIM_ITERATIONS, type Change } from "../stats.ts";
 import { wordsOf, type RunInfo } from "./json.ts";
 import { changeCell } from "./markdown.ts";
 import { configuration, document, environment, notes, numberOr, rawSamples, table } from "./parts.ts";
@@ -24,10 +24,8 @@ export function labelOf({ kind, press, keep }: Pick<PressArmResult, "kind" | "pr
 export function knormMarkdown(run: PressRun, pictures: PictureNote, json: string): string {
   const words = wordsOf(run), { heads, press: say } = words, { press, config } = run;
   const verdict = judgePresses(press, config, words);
-  const layers = config.skip_layers.length === 0 ? say.noLayers : config.skip_layers.join(", ");
   return document(say.knorm(config.batch_level, config.experiment_name), [
-    ["", [...notes(placeOf(press), pressStatusOf(run), words), say.samples(press.prompts.texts.length, config.prompt_tokens,
-      config.max_tokens, config.prune_after, layers), say.oneModel]],
+    ["", [...notes(placeOf(press), pressStatusOf(run), words), ...introduction(run)]],
     [heads.verdict, [...knormConclusions(run, verdict), words.correctness(verdict.correctness)]],
     [say.heads.table, [table(say.knormColumns, knormRows(run)), say.knormColumnsAre]],
     [say.heads.charts, pictureParts(pictures, words)],
@@ -42,6 +40,18 @@ export function pictureParts(pictures: PictureNote, { press: say }: Words): stri
     : pictures.files.map(([file, shows]) => `![${shows}](${file})`);
 }
 
+/** What was run, in sentences. */
+export function introduction({ press, config }: PressRun): string[] {
+  const { press: say } = wordsOf({ config });
+  if (config.technique === "KVPress") {
+    return [
+      say.requests(config.num_prompts, config.prompt_tokens, config.max_tokens, bytes(press.budget), press.entries), say.control, say.oneModel,
+    ];
+  }
+  const layers = config.skip_layers.length === 0 ? say.noLayers : config.skip_layers.join(", ");
+  return [say.samples(press.prompts.texts.length, config.prompt_tokens, config.max_tokens, config.prune_after, layers), say.oneModel];
+}
+
 /** Metrics with their changes, quality, configuration, environment and raw samples. */
 export function commonSections(run: PressRun, { arms }: PressVerdict, json: string): [string, string[]][] {
   const words = wordsOf(run), { heads, press: say } = words, { press } = run;
@@ -54,7 +64,7 @@ export function commonSections(run: PressRun, { arms }: PressVerdict, json: stri
       table(["", ...shown.map((key) => words.metrics[key])], arms.slice(1).map((arm) =>
         [words.against(labelOf(arm.arm, run, words), say.arms.none),
           ...arm.changes.filter(({ metric }) => CHANGES.includes(metric.key)).map((one) => changeCell(one, words))])),
-      say.changesAre, words.definitions,
+      words.changesAre(CLAIM_ITERATIONS), words.definitions,
     ]],
     [say.heads.quality, qualityParts(press, words)],
     [heads.configuration, [configuration(run, [])]],
@@ -72,7 +82,7 @@ export function commonSections(run: PressRun, { arms }: PressVerdict, json: stri
 const CHANGES: readonly string[] = ["ttft_ms", "tpot_ms", "itl_p50_ms", "latency_ms", "output_tokens_per_s"];
 const SPOKEN: readonly string[] = ["ttft_ms", "tpot_ms", "output_tokens_per_s"];
 
-function qualityParts({ scored, source }: PressOutcome, { press: { quality: say } }: Words): string[] {
+export function qualityParts({ scored, source }: PressOutcome, { press: { quality: say } }: Words): string[] {
   if (scored === null) return [source.random ? say.random : say.none];
   const { options: { protocol, context, continuation }, windows, dataset } = scored;
   return [protocol === "decode" ? say.decode(context, windows, `\`${dataset}\``)
@@ -110,7 +120,8 @@ export function invalidArms(run: PressRun, arms: readonly ArmVerdict[]): string[
   return arms.flatMap(({ arm, invalid }) => (invalid === null ? [] : [words.press.invalidArm(labelOf(arm, run, words), invalid)]));
 }
 
-function didInWords(label: string, isNull: boolean, { events, kept, seen, freedBytes }: NonNullable<ReturnType<typeof actedOf>>,
+/** What a press did to a request. */
+export function didInWords(label: string, isNull: boolean, { events, kept, seen, freedBytes }: NonNullable<ReturnType<typeof actedOf>>,
   { press: say }: Words): string {
   return isNull ? say.nullDid(label, String(events)) : say.did(label, String(events), number(kept), String(seen), bytes(freedBytes));
 }
@@ -155,10 +166,14 @@ export function knormRows(run: PressRun): string[][] {
   });
 }
 
-/** Acts, their time, what was left in each layer and what the blocks held over time. */
 function didTable(run: PressRun): string {
-  const words = wordsOf(run), { press: say } = words;
-  return table(say.didColumns, run.press.arms.map((arm) => {
+  return table(wordsOf(run).press.didColumns, didRows(run));
+}
+
+/** Acts, their time, what was left in each layer and what the blocks held over time: a row for each arm. */
+export function didRows(run: PressRun): string[][] {
+  const words = wordsOf(run);
+  return run.press.arms.map((arm) => {
     const acted = actedOf(arm), { held } = arm;
     const after = held.findIndex(({ tokens }) => tokens >= run.press.promptTokens),
       at = (i: number): string => (held[i] === undefined ? words.none : number(held[i].held));
@@ -171,7 +186,7 @@ function didTable(run: PressRun): string {
       at(after < 0 ? held.length : after + 1), at(held.length - 1), held.length === 0 ? words.none
         : number(Math.max(...held.map((point) => point.held))),
     ];
-  }));
+  });
 }
 
 /** Percent between which a change must lie, beyond noise, for the claims to be those of the sources. */
@@ -190,6 +205,13 @@ function refutes({ measurable, median, low, high, noise }: Change, [least, most]
 
 /** What the sources print beside what was measured; how each figure arises where it is not found. */
 export function claims(run: PressRun, verdict: PressVerdict): string[] {
+  const { claims: say } = wordsOf(run).press, { rows, reasons } = heldAgainst(run, verdict);
+  return [say.intro, table(say.columns, rows, "text"), ...reasons];
+}
+
+/** A row for each claim: what it says, what was measured, and whether it is so. */
+export function heldAgainst(run: PressRun, verdict: PressVerdict): {
+  readonly rows: readonly (readonly [claim: string, measured: string, answer: string])[]; readonly reasons: readonly string[] } {
   const words = wordsOf(run), { claims: say } = words.press;
   const valid = stopped(run, verdict) !== null ? []
     : verdict.arms.filter(({ arm, invalid }) => arm.kind === "press" && arm.keep! < 1 && invalid === null);
@@ -209,13 +231,13 @@ export function claims(run: PressRun, verdict: PressVerdict): string[] {
   const moves = valid.map(({ arm }) => perplexityChange(arm)).filter((moved) => moved !== null);
   const ppl = moves.length === 0 ? say.unclear : moves.some(({ claimed }) => claimed) ? say.no
     : moves.every(({ percent: by, error }) => Math.abs(by) + CLAIM_ERRORS * error < UNCHANGED) ? say.yes : say.unresolved;
-  return [
-    say.intro,
-    table(say.columns, [
+  return {
+    rows: [
       [say.ttft, cells(change("ttft_ms")), ttft], [say.throughput, cells(change("output_tokens_per_s")), speed],
       [say.ppl, cells(({ arm }) => { const moved = perplexityChange(arm); return moved === null ? words.none
         : `${signed(moved.percent)} ± ${moved.error.toFixed(1)} %`; }), ppl],
-    ], "text"),
-    ...(ttft === say.yes ? [] : [say.whyTtft]), ...(speed === say.yes ? [] : [say.whyThroughput]), ...(ppl === say.yes ? [] : [say.whyPpl]),
-  ];
+    ],
+    reasons: [...(ttft === say.yes ? [] : [say.whyTtft]), ...(speed === say.yes ? [] : [say.whyThroughput]),
+      ...(ppl === say.yes ? [] : [say.whyPpl])],
+  };
 }

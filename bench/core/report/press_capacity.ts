@@ -1,22 +1,22 @@
 /** The report on sequences at a fixed budget, in Markdown, and its figures. */
 
 import { sentence } from "../compare.ts";
+import type { Words } from "../lang/en.ts";
 import { bytes, metricsOf, number } from "../metrics.ts";
 import { CONTROL_PRESS } from "../press/arms.ts";
 import { actedOf, judgePresses, perplexityChange, runningOf, type ArmVerdict, type PressVerdict } from "../press/verdict.ts";
 import { wordsOf } from "./json.ts";
 import { document, notes, numberOr, table } from "./parts.ts";
-import { commonSections, invalidArms, labelOf, pictureParts, pplSentences, qualityCells, stopped, type PictureNote } from "./press.ts";
+import {
+  commonSections, introduction, invalidArms, labelOf, pictureParts, pplSentences, qualityCells, stopped, type PictureNote,
+} from "./press.ts";
 import { placeOf, pressStatusOf, type PressRun } from "./press_json.ts";
 
 export function capacityMarkdown(run: PressRun, pictures: PictureNote, json: string): string {
   const words = wordsOf(run), { heads, press: say } = words, { press, config } = run;
   const verdict = judgePresses(press, config, words);
   return document(say.capacity(config.batch_level, config.experiment_name), [
-    ["", [
-      ...notes(placeOf(press), pressStatusOf(run), words), say.requests(config.num_prompts, config.prompt_tokens, config.max_tokens,
-        bytes(press.budget), press.entries), say.control, say.oneModel,
-    ]],
+    ["", [...notes(placeOf(press), pressStatusOf(run), words), ...introduction(run)]],
     [heads.verdict, [...capacityConclusions(run, verdict), words.correctness(verdict.correctness)]],
     [say.heads.admitted, [table(say.capacityColumns, capacityRows(run)), say.capacityColumnsAre]],
     [say.heads.charts, pictureParts(pictures, words)],
@@ -51,30 +51,33 @@ export function capacityConclusions(run: PressRun, verdict: PressVerdict): strin
   const words = wordsOf(run), { press: say } = words;
   const before = stopped(run, verdict);
   if (before !== null) return before;
-  const [none, again] = verdict.arms as readonly [ArmVerdict, ArmVerdict, ...ArmVerdict[]];
   const pressed = verdict.arms.filter(({ arm }) => arm.kind === "press"), valid = pressed.filter(({ invalid }) => invalid === null);
-  const floor = [none, again].map(({ arm }) => runningOf(arm)!), low = Math.min(...floor.map((one) => one.low)),
-    high = Math.max(...floor.map((one) => one.high));
   return [
     ...invalidArms(run, pressed), ...(valid.some(({ arm }) => arm.keep! < 1) ? [] : [say.noneValid]),
     ...valid.flatMap((one) => {
-      const { arm } = one, label = labelOf(arm, run, words), running = runningOf(arm)!, from = floor[0]!.median;
-      const stands = running.low > high || running.high < low;
-      const random = valid.find(({ arm: other }) => other.press === CONTROL_PRESS && other.keep === arm.keep);
+      const { arm } = one, label = labelOf(arm, run, words);
       return [
-        arm.keep === 1 ? say.nullArm(label) : say.against(label),
-        `- ${stands ? say.ran(number(running.median), number(from), (running.median / from).toFixed(2))
-          : say.ranSame(number(running.median), number(from))}`,
+        arm.keep === 1 ? say.nullArm(label) : say.against(label), `- ${ranInWords(one, verdict, words)}`,
         ...one.changes.filter(({ metric }) => metric.key === "output_tokens_per_s").map((change) => `- ${sentence(change, words)}`),
         ...pplSentences(arm, words).map((text) => `- ${text}`),
-        ...(random === undefined || arm.press === CONTROL_PRESS ? [] : worseThan(one, random, run).map((text) => `- ${text}`)),
+        ...againstChance(one, verdict, run).map((text) => `- ${text}`),
       ];
     }),
   ];
 }
 
-/** When a press costs as much as evicting at random of the same share. */
-function worseThan({ arm }: ArmVerdict, { arm: random }: ArmVerdict, run: PressRun): string[] {
+/** How many sequences a press let run at a time, against both arms without one: what those differ by is no difference. */
+export function ranInWords({ arm }: ArmVerdict, { arms: [none, again] }: PressVerdict, { press: say }: Words): string {
+  const running = runningOf(arm)!, floor = [none!, again!].map((one) => runningOf(one.arm)!), from = floor[0]!.median;
+  const stands = running.low > Math.max(...floor.map(({ high }) => high)) || running.high < Math.min(...floor.map(({ low }) => low));
+  return stands ? say.ran(number(running.median), number(from), (running.median / from).toFixed(2))
+    : say.ranSame(number(running.median), number(from));
+}
+
+/** When a press costs as much as evicting at random of the same share, where that can be spoken of; empty when it does not. */
+export function againstChance({ arm }: ArmVerdict, { arms }: PressVerdict, run: PressRun): string[] {
+  const random = arms.find(({ arm: other, invalid }) => invalid === null && other.press === CONTROL_PRESS && other.keep === arm.keep)?.arm;
+  if (random === undefined || arm.press === CONTROL_PRESS) return [];
   const own = perplexityChange(arm), other = perplexityChange(random), words = wordsOf(run);
   if (own === null || other === null || own.percent < other.percent || arm.keep === 1) return [];
   const text = (percent: number): string => `${percent >= 0 ? "+" : "−"}${Math.abs(percent).toFixed(2)} %`;

@@ -11,8 +11,8 @@ import { common, wordsOf, type RunInfo, type Status } from "./json.ts";
 export interface PressRun extends RunInfo { readonly press: PressOutcome }
 
 /** Where it ran, as the parts that all reports share ask for it. */
-export function placeOf({ status, source, environment, maxModelLen, budget }: PressOutcome): Outcome {
-  return { status, source, environment, maxModelLen, budget, arms: [], skipped: [], order: [], identical: null };
+export function placeOf({ status, source, environment, maxModelLen, budget, warmUp, yardstick }: PressOutcome): Outcome {
+  return { status, source, environment, maxModelLen, budget, warmUp, yardstick, arms: [], skipped: [], order: [], identical: null };
 }
 
 /** One arm that did not act makes the run invalid, though the others are spoken of. */
@@ -23,14 +23,19 @@ export function pressStatusOf(run: PressRun): Status {
 }
 
 export function pressJson(run: PressRun): string {
+  return JSON.stringify({ ...common(run, placeOf(run.press), wordsOf(run)), status: pressStatusOf(run), ...pressDetail(run) }, null, 2);
+}
+
+/** What that holds beside what every report does. */
+export function pressDetail(run: PressRun) {
   const words = wordsOf(run), { press, config } = run;
   const { invalid, correctness, control, arms } = judgePresses(press, config, words);
-  return JSON.stringify({
-    ...common(run, placeOf(press), words), status: pressStatusOf(run), order: press.order, places: press.places,
+  return {
+    order: press.order, places: press.places,
     budgetBytes: press.budget, budgetTokens: press.entries, entryBytes: press.entryBytes, loadTimings: press.loadTimings,
     scored: press.scored,
     arms: arms.map((arm) => armPart(arm, words)), comparison: { invalid, correctness, control: changesPart(control, words) },
-  }, null, 2);
+  };
 }
 
 function armPart({ arm, invalid, changes }: ArmVerdict, words: Words) {

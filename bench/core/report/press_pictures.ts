@@ -19,18 +19,27 @@ type Files = readonly (readonly [string, string | Uint8Array])[];
 
 const KNORM = { comprehensive: comprehensiveSpec, summary: summarySpec, tradeoff: tradeoffSpec, table: tableSpec } as const;
 
-export async function drawPress(run: PressRun): Promise<{ note: PictureNote; files: Files }> {
+/** A picture before it is drawn: the stem of its files, what it shows in the words of the run, and its Vega-Lite specification. */
+export interface Specified { readonly name: string; readonly shows: string; readonly spec: Json }
+
+export function pressSpecs(run: PressRun): Specified[] {
   const { charts: say } = wordsOf(run).press;
-  const specs: (readonly [name: string, shows: string, spec: () => Json])[] = run.config.technique === "KVPress"
-    ? [["kvpress_capacity", say.capacity, () => capacitySpec(capacityInput(run))]]
-    : (Object.keys(KNORM) as (keyof typeof KNORM)[]).map((name) => [`knormpress_${name}`, say[name], () => KNORM[name](knormInput(run))]);
+  if (run.config.technique === "KVPress") {
+    return [{ name: "kvpress_capacity", shows: say.capacity, spec: capacitySpec(capacityInput(run)) }];
+  }
+  const input = knormInput(run);
+  return (Object.keys(KNORM) as (keyof typeof KNORM)[]).map((name) => (
+    { name: `knormpress_${name}`, shows: say[name], spec: KNORM[name](input) }));
+}
+
+export async function drawPress(run: PressRun): Promise<{ note: PictureNote; files: Files }> {
   try {
-    const files: (readonly [string, string | Uint8Array])[] = [];
-    for (const [name, , spec] of specs) {
-      const { png, svg, spec: text } = await drawSpec(spec());
+    const files: (readonly [string, string | Uint8Array])[] = [], specs = pressSpecs(run);
+    for (const { name, spec } of specs) {
+      const { png, svg, spec: text } = await drawSpec(spec);
       files.push([`${name}.png`, png], [`${name}.svg`, svg], [`${name}.vl.json`, text]);
     }
-    return { note: { files: specs.map(([name, shows]) => [`${name}.png`, shows]) }, files };
+    return { note: { files: specs.map(({ name, shows }) => [`${name}.png`, shows]) }, files };
   } catch (error) {
     return { note: { reason: oneLine(error instanceof Error ? error.message : String(error)) }, files: [] };
   }

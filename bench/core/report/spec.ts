@@ -4,7 +4,7 @@ import type { Words } from "../lang/en.ts";
 import { bytes, number, percent } from "../metrics.ts";
 import type { SpecArmResult } from "../speculation/measure.ts";
 import { judgeSpeculation, type CellVerdict, type SpecArmVerdict, type SpecVerdict } from "../speculation/verdict.ts";
-import type { Change } from "../stats.ts";
+import { CLAIM_ITERATIONS, type Change } from "../stats.ts";
 import { wordsOf } from "./json.ts";
 import { configuration, document, environment, notes, numberOr, rawSamples, table } from "./parts.ts";
 import { pictureParts, type PictureNote } from "./press.ts";
@@ -21,12 +21,9 @@ export function cellLabel({ cell }: Pick<CellVerdict, "cell">, { spec: say }: Wo
 export function specMarkdown(run: SpecRun, pictures: PictureNote, json: string): string {
   const words = wordsOf(run), { heads, spec: say } = words, { speculation, config } = run;
   const verdict = judgeSpeculation(speculation, config, words), datasets = [...new Set(verdict.cells.map(({ cell }) => cell.dataset))];
-  const prompts = String(speculation.places.length / Math.max(1, datasets.length));
   return document(say.title(config.batch_level, config.experiment_name), [
     ["", [
-      ...notes(placeOf(speculation), specStatusOf(run), words),
-      say.samples(prompts, String(config.prompt_tokens), String(config.max_tokens)), say.oneModel,
-      ...(speculation.drafts.length < 2 ? [] : [speculation.loading === "together" ? say.together : say.inTurn]),
+      ...notes(placeOf(speculation), specStatusOf(run), words), ...introduction(run),
     ]],
     [heads.verdict, [...conclusions(run, verdict), words.correctness(verdict.correctness)]],
     [say.heads.charts, pictureParts(pictures, words)],
@@ -35,16 +32,14 @@ export function specMarkdown(run: SpecRun, pictures: PictureNote, json: string):
         .flatMap((cell) => [cellLabel(cell, words), table(say.columns, cell.arms.map((arm) => armRow(arm, words)))]),
       say.columnsAre,
     ]]),
-    ["", [say.changesAre]],
+    ["", [words.changesAre(CLAIM_ITERATIONS)]],
     [say.heads.costs, [costTable(verdict, words), say.costsAre]],
     [say.heads.positions, [positionTable(verdict, words), say.positionsAre].filter((part) => part !== "")],
     [say.heads.source, [...sourceTables(verdict, words), say.sourceIs]],
     [say.heads.time, timeTables(verdict, words)],
     [heads.configuration, [configuration(run, [])]],
     [heads.environment, [
-      environment(run, placeOf(speculation)),
-      ...speculation.drafts.map(({ draft, loadTimings: { weightsMs, pipelinesMs }, memory }) =>
-        say.coldStart(`\`${draft}\``, number(weightsMs), number(pipelinesMs), bytes(memory.total))),
+      environment(run, placeOf(speculation)), ...coldStarts(run),
     ]],
     [heads.raw, [
       ...verdict.cells.flatMap((one) => one.cell.arms.map((arm) =>
@@ -52,6 +47,23 @@ export function specMarkdown(run: SpecRun, pictures: PictureNote, json: string):
       words.weights.fileNote(json),
     ]],
   ]);
+}
+
+/** What was run, in sentences. */
+export function introduction({ speculation, config }: SpecRun): string[] {
+  const { spec: say } = wordsOf({ config }), { places, drafts, loading } = speculation;
+  const prompts = places.length / Math.max(1, new Set(places.map(({ dataset }) => dataset)).size);
+  return [
+    say.samples(String(prompts), String(config.prompt_tokens), String(config.max_tokens)), say.oneModel,
+    ...(drafts.length < 2 ? [] : [loading === "together" ? say.together : say.inTurn]),
+  ];
+}
+
+/** What every draft took before the first token, and its memory. */
+export function coldStarts({ speculation, config }: SpecRun): string[] {
+  const { spec: say } = wordsOf({ config });
+  return speculation.drafts.map(({ draft, loadTimings: { weightsMs, pipelinesMs }, memory }) =>
+    say.coldStart(`\`${draft}\``, number(weightsMs), number(pipelinesMs), bytes(memory.total)));
 }
 
 /** Sentences about what speculation gained, or why there are none. */

@@ -10,8 +10,8 @@ import { common, wordsOf, type RunInfo, type Status } from "./json.ts";
 export interface SpecRun extends RunInfo { readonly speculation: SpecOutcome }
 
 /** Where it ran, as the parts that all reports share ask for it. */
-export function placeOf({ status, source, environment, maxModelLen, budget }: SpecOutcome): Outcome {
-  return { status, source, environment, maxModelLen, budget, arms: [], skipped: [], order: [], identical: null };
+export function placeOf({ status, source, environment, maxModelLen, budget, warmUp, yardstick }: SpecOutcome): Outcome {
+  return { status, source, environment, maxModelLen, budget, warmUp, yardstick, arms: [], skipped: [], order: [], identical: null };
 }
 
 /** One arm that did not speculate, or changed the text, makes the run invalid, though the others are spoken of. */
@@ -21,13 +21,18 @@ export function specStatusOf(run: SpecRun): Status {
 }
 
 export function specJson(run: SpecRun): string {
+  return JSON.stringify({ ...common(run, placeOf(run.speculation), wordsOf(run)), status: specStatusOf(run), ...specDetail(run) }, null, 2);
+}
+
+/** What that holds beside what every report does. */
+export function specDetail(run: SpecRun) {
   const words = wordsOf(run), { speculation, config } = run, { cells, correctness } = judgeSpeculation(speculation, config, words);
-  return JSON.stringify({
-    ...common(run, placeOf(speculation), words), status: specStatusOf(run), loading: speculation.loading, order: speculation.order,
+  return {
+    loading: speculation.loading, order: speculation.order,
     places: speculation.places, budgetBytes: speculation.budget, correctness,
     drafts: speculation.drafts.map((draft) => ({ ...draft, costs: draft.costs ?? { value: null, reason: words.spec.missing } })),
     cells: cells.map((cell) => cellPart(cell, words)),
-  }, null, 2);
+  };
 }
 
 function cellPart({ cell, draft, invalid, arms, control, model, doubt, outlook, fastest, cause }: CellVerdict, words: Words) {

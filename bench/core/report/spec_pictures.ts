@@ -9,20 +9,27 @@ import { drawSpec } from "./chart.ts";
 import { wordsOf } from "./json.ts";
 import type { PictureNote } from "./press.ts";
 import { short, type Span } from "./press_charts.ts";
+import type { Specified } from "./press_pictures.ts";
 import { speculationSpec, type SpecPicture, type SpecPoint } from "./spec_charts.ts";
 import type { SpecRun } from "./spec_json.ts";
 
 type File = readonly [name: string, content: string | Uint8Array];
 
+/** One for each data set, before it is drawn. */
+export function speculationSpecs(run: SpecRun): Specified[] {
+  const { charts: say } = wordsOf(run).spec;
+  return picturesOf(run).map(({ dataset, picture }) => (
+    { name: `speculative_comparison_${pictureOf(dataset)}`, shows: say.file(dataset), spec: speculationSpec(picture) }));
+}
+
 export async function drawSpeculation(run: SpecRun): Promise<{ note: PictureNote; files: readonly File[] }> {
-  const { charts: say } = wordsOf(run).spec, files: File[] = [], shown: (readonly [string, string])[] = [];
   try {
-    for (const { dataset, picture } of picturesOf(run)) {
-      const name = `speculative_comparison_${pictureOf(dataset)}`, { png, svg, spec } = await drawSpec(speculationSpec(picture));
-      files.push([`${name}.png`, png], [`${name}.svg`, svg], [`${name}.vl.json`, spec]);
-      shown.push([`${name}.png`, say.file(dataset)]);
+    const files: File[] = [], specs = speculationSpecs(run);
+    for (const { name, spec } of specs) {
+      const { png, svg, spec: text } = await drawSpec(spec);
+      files.push([`${name}.png`, png], [`${name}.svg`, svg], [`${name}.vl.json`, text]);
     }
-    return { note: { files: shown }, files };
+    return { note: { files: specs.map(({ name, shows }) => [`${name}.png`, shows]) }, files };
   } catch (error) {
     return { note: { reason: oneLine(error instanceof Error ? error.message : String(error)) }, files: [] };
   }

@@ -1,10 +1,11 @@
 /** Reports on number formats of the weights, in Markdown: one arm, and all of them with the table of formats and figures. */
 
 import { sentence } from "../compare.ts";
+import { CLAIM_ITERATIONS } from "../stats.ts";
 import type { Words } from "../lang/en.ts";
 import { bytes, metricsOf, number, percent, type Pair } from "../metrics.ts";
-import type { ArmWeights } from "../weights/experiment.ts";
-import type { Estimate } from "../weights/quality.ts";
+import type { ArmQuality, ArmWeights } from "../weights/experiment.ts";
+import type { Corpus, Divergence, Estimate } from "../weights/quality.ts";
 import { formatOf, judgeRun, nameOf, ratioInWords, resultOf, type WeightsVerdict } from "../weights/verdict.ts";
 import { wordsOf } from "./json.ts";
 import { changeCell, metricTable } from "./markdown.ts";
@@ -46,7 +47,7 @@ export function weightsMarkdown(run: WeightsRun, chart: ChartNote, json: string)
     [heads.metrics, [
       table(["", words.unit, ...names], metricsOf(outcome.arms[0]!).map((metric) =>
         [words.metrics[metric.key], metric.unit, ...outcome.arms.map((arm) => numberOr(medianOf(arm, metric), words))])),
-      ...(pairs.length === 0 ? [] : [changeTable(pairs, label, words)]), say.changesAre, words.definitions, ...(verdict.correctness === null ? [] : [words.correctness(verdict.correctness)]), say.lossy,
+      ...(pairs.length === 0 ? [] : [changeTable(pairs, label, words)]), words.changesAre(CLAIM_ITERATIONS), words.definitions, ...(verdict.correctness === null ? [] : [words.correctness(verdict.correctness)]), say.lossy,
     ]],
     [say.heads.weights, [weightsTable(arms, words)]],
     [say.heads.quality, qualitySection(run, arms, words)],
@@ -125,8 +126,12 @@ export function formatTable(run: WeightsRun, words: Words): string {
   return table(say.tableColumns, rows);
 }
 
-/** What each arm holds in which format, and the ledger against arithmetic. */
 function weightsTable(arms: readonly ArmWeights[], words: Words): string {
+  return table(["", ...arms.map((arm) => nameOf(arm, words))], weightsRows(arms, words));
+}
+
+/** What each arm holds in which format, and the ledger against arithmetic: a row for each figure and in it a cell for each arm. */
+export function weightsRows(arms: readonly ArmWeights[], words: Words): string[][] {
   const { rows: say } = words.weights;
   const formats = [...new Set(arms.flatMap(({ held }) => held.map(({ format }) => format)))];
   const rows = formats.map((format) => [say.held(format), ...arms.map(({ held }) => {
@@ -135,12 +140,12 @@ function weightsTable(arms: readonly ArmWeights[], words: Words): string {
   })]);
   const difference = ({ bytes: is, expectedBytes }: ArmWeights): string => (expectedBytes === null ? words.none : `${((is / expectedBytes - 1) * 100).toFixed(2)} %`);
   const kept = ({ outliers }: ArmWeights): string => (outliers === null ? words.none : say.outlierColumns(outliers.columns, outliers.elements));
-  return table(["", ...arms.map((arm) => nameOf(arm, words))], [
+  return [
     ...rows, [say.ledger, ...arms.map((arm) => `${bytes(arm.bytes)} (${arm.bytes})`)],
     [say.expected, ...arms.map(({ expectedBytes }) => (expectedBytes === null ? `${words.none} (${words.weights.notKnown})` : `${bytes(expectedBytes)} (${expectedBytes})`))],
     [say.difference, ...arms.map(difference)],
     ...(arms.some(({ outliers }) => outliers !== null) ? [[say.outliers, ...arms.map(kept)]] : []),
-  ]);
+  ];
 }
 
 function estimate({ value, standardError }: Estimate, digits: number): string {
@@ -151,32 +156,40 @@ function share({ value, standardError }: Estimate): string {
   return `${(100 * value).toFixed(2)} ± ${(100 * standardError).toFixed(2)} %`;
 }
 
+/** How the distributions of arms lie to another's, whose name is `name`: a row for each figure and in it a cell for each arm. */
+export function divergenceRows(judged: readonly ArmWeights[], key: "first" | "f32", name: string, words: Words): string[][] {
+  const { quality: say } = words.weights;
+  const row = (label: string, of: (one: Divergence) => string): string[] => [label, ...judged.map(({ quality }) => {
+    const one = quality![key];
+    return typeof one !== "string" ? of(one) : one === "itself" ? say.isItself : `${words.none} (${say.missing[one]})`;
+  })];
+  return [
+    row(say.ratio(name), ({ ratio }) => estimate(ratio, 4)),
+    row(say.kld(name), ({ kld }) => `${kld.value.toExponential(2)} ± ${kld.standardError.toExponential(1)}`),
+    row(say.kldSpread(name), ({ kld }) => [kld.median, kld.p99, kld.max].map((value) => value.toExponential(2)).join(", ")),
+    row(say.top(name), ({ topOne }) => share(topOne)),
+  ];
+}
+
 /** Perplexity of each arm, and how its distributions lie to the first arm's and to those of f32. */
 function qualitySection({ weights: { arms: all, corpus, outcome } }: WeightsRun, arms: readonly ArmWeights[], words: Words): string[] {
   const { quality: say } = words.weights;
   if (corpus === null) return [outcome.source.random ? say.random : say.none];
   const judged = arms.filter(({ quality }) => quality !== null);
-  const row = (label: string, cell: (quality: NonNullable<ArmWeights["quality"]>) => string): string[] => [label, ...judged.map(({ quality }) => cell(quality!))];
+  const row = (label: string, cell: (quality: ArmQuality) => string): string[] => [label, ...judged.map(({ quality }) => cell(quality!))];
   const others = (["first", "f32"] as const).filter((key) => judged.some(({ quality }) => quality![key] !== "itself"));
-  const against = others.filter((_, i) => i === 0 || !judged.every(({ quality }) => JSON.stringify(quality!.f32) === JSON.stringify(quality!.first))).flatMap((key) => {
-    const name = key === "f32" ? "f32" : nameOf(all[0]!, words);
-    const cell = (of: (one: Exclude<NonNullable<ArmWeights["quality"]>["f32"], string>) => string) => (quality: NonNullable<ArmWeights["quality"]>): string => {
-      const one = quality[key];
-      return typeof one !== "string" ? of(one) : one === "itself" ? say.isItself : `${words.none} (${say.missing[one]})`;
-    };
-    return [
-      row(say.ratio(name), cell(({ ratio }) => estimate(ratio, 4))),
-      row(say.kld(name), cell(({ kld }) => `${kld.value.toExponential(2)} ± ${kld.standardError.toExponential(1)}`)),
-      row(say.kldSpread(name), cell(({ kld }) => [kld.median, kld.p99, kld.max].map((value) => value.toExponential(2)).join(", "))),
-      row(say.top(name), cell(({ topOne }) => share(topOne))),
-    ];
-  });
-  const { name, sha256, options: { context, protocol, stride } } = corpus;
+  const against = others.filter((_, i) => i === 0 || !judged.every(({ quality }) => JSON.stringify(quality!.f32) === JSON.stringify(quality!.first)))
+    .flatMap((key) => divergenceRows(judged, key, key === "f32" ? "f32" : nameOf(all[0]!, words), words));
   return [
     table(["", ...judged.map((arm) => nameOf(arm, words))], [
       row(say.perplexity, ({ perplexity }) => estimate(perplexity, 3)), row(say.nll, ({ perplexity }) => perplexity.meanNll.toFixed(5)),
       row(say.scored, ({ perplexity }) => String(perplexity.tokens)), row(say.windows, ({ perplexity }) => String(perplexity.windows)), ...against,
     ]),
-    words.weights.corpus(name, context, words.weights.protocols[protocol](stride ?? context), sha256.slice(0, 16)), words.weights.qualityIs,
+    corpusInWords(corpus, words), words.weights.qualityIs,
   ];
+}
+
+/** The text that perplexity was measured over, and by which protocol. */
+export function corpusInWords({ name, sha256, options: { context, protocol, stride } }: Omit<Corpus, "ids">, { weights: say }: Words): string {
+  return say.corpus(name, context, say.protocols[protocol](stride ?? context), sha256.slice(0, 16));
 }

@@ -13,31 +13,36 @@ export function weightsStatusOf(run: WeightsRun): Status {
   return status !== "complete" ? status : judgeRun(run.weights, wordsOf(run)).invalid === null ? "complete" : "invalid";
 }
 
-function head(run: WeightsRun, words: Words) {
-  const { weights } = run;
-  return {
-    ...common(run, weights.outcome, words), status: weightsStatusOf(run), loading: weights.loading, notes: weights.notes, order: weights.outcome.order, budgetBytes: weights.outcome.budget,
-    perplexityOf: weights.corpus,
-  };
+function head(run: WeightsRun) {
+  return { ...common(run, run.weights.outcome, wordsOf(run)), status: weightsStatusOf(run) };
+}
+
+function settings({ weights: { loading, notes, outcome, corpus } }: WeightsRun) {
+  return { loading, notes, order: outcome.order, budgetBytes: outcome.budget, perplexityOf: corpus };
 }
 
 /** One arm. */
 export function weightsArmJson(run: WeightsRun, arm: ArmWeights): string {
   const words = wordsOf(run);
-  return JSON.stringify({ ...head(run, words), ...weightsPart(run, arm, words) }, null, 2);
+  return JSON.stringify({ ...head(run), ...settings(run), ...weightsPart(run, arm, words) }, null, 2);
 }
 
 /** All arms and their comparison. */
 export function weightsJson(run: WeightsRun): string {
+  return JSON.stringify({ ...head(run), ...weightsDetail(run) }, null, 2);
+}
+
+/** What that holds beside what every report does. */
+export function weightsDetail(run: WeightsRun) {
   const words = wordsOf(run), { weights } = run;
   const { invalid, engagement, correctness, control, pairs } = judgeRun(weights, words);
   const part = ({ from, to, changes }: Pair) => ({
     from, to, changesPercent: Object.fromEntries(changes.map(({ metric, change }) => [metric.key, change ?? { value: null, reason: words.missing.noArm }])),
   });
-  return JSON.stringify({
-    ...head(run, words), arms: weights.arms.map((arm) => weightsPart(run, arm, words)),
+  return {
+    ...settings(run), arms: weights.arms.map((arm) => weightsPart(run, arm, words)),
     comparison: { invalid, engagement, correctness, texts: weights.outcome.identical, control: control === null ? null : part(control), pairs: pairs.map(part) },
-  }, null, 2);
+  };
 }
 
 function weightsPart({ weights }: WeightsRun, arm: ArmWeights, words: Words) {

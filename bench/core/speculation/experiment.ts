@@ -11,8 +11,8 @@ import type { SpeculationCosts } from "../../../models/draft.ts";
 import type { Environment, MemoryBytes, ModelSource } from "../../../index.ts";
 import { paged } from "../../../techniques/paged_attention/index.ts";
 import { checkRoom, closeArms, loadArms, type Arm, type Load, type Model } from "../arms.ts";
-import type { Hooks } from "../measure.ts";
 import { promptsOf, stretchesOf, type Stretch } from "../press/samples.ts";
+import { NO_JOURNAL } from "../journal.ts";
 import type { Prompts } from "../prompts.ts";
 import type { ExperimentConfig } from "../schema.ts";
 import { seeded, shuffled } from "../stats.ts";
@@ -20,6 +20,7 @@ import { specArms, type SpeculativeModel } from "./arms.ts";
 import { divergencesOf, type TextDivergence } from "./divergence.ts";
 import { measureSpeculation, type Loaded, type SpecArmResult } from "./measure.ts";
 import { datasetsOf } from "./samples.ts";
+import { warmUpOf, yardsOf, type Hooks, type WarmUp, type Yards } from "../turns.ts";
 
 export interface DraftPart {
   /** As it was asked for. */
@@ -55,6 +56,8 @@ export interface SpecOutcome {
   readonly environment: Environment;
   readonly maxModelLen: number;
   readonly budget: number;
+  readonly warmUp: WarmUp | null;
+  readonly yardstick: Yards;
 }
 
 export async function runSpeculation(config: ExperimentConfig, load: Load, hooks: Hooks): Promise<SpecOutcome> {
@@ -81,7 +84,8 @@ export async function runSpeculation(config: ExperimentConfig, load: Load, hooks
   }
   const cells = runs.flatMap((run) => run.cells), drafts = runs.flatMap((run) => run.drafts);
   return {
-    ...runs[0]!, status: runs.at(-1)!.status, loading: "in-turn", order: runs.flatMap(({ order }) => order),
+    ...runs[0]!, warmUp: warmUpOf(runs.map(({ warmUp }) => warmUp)), yardstick: yardsOf(runs.map(({ yardstick }) => yardstick)),
+    status: runs.at(-1)!.status, loading: "in-turn", order: runs.flatMap(({ order }) => order),
     drafts: config.draft.flatMap((draft) => drafts.filter((one) => one.draft === draft)),
     cells: datasetsOf(config.dataset).flatMap((dataset) =>
       config.draft.flatMap((draft) => cells.filter((one) => one.dataset === dataset && one.draft === draft))),
@@ -140,12 +144,12 @@ async function textsOf({ dataset, num_prompts, prompt_tokens }: ExperimentConfig
 async function runLoaded(
   loaded: readonly Arm[], drafts: readonly string[], texts: Texts, config: ExperimentConfig, hooks: Hooks, orderSeed: number,
 ): Promise<SpecOutcome> {
-  const jobs = texts.jobs.map(({ dataset, stretches }) => ({ dataset, prompts: stretches.map(({ ids }) => ids) }));
+  const { journal = NO_JOURNAL } = hooks, jobs = texts.jobs.map(({ dataset, stretches }) => ({ dataset, prompts: stretches.map(({ ids }) => ids) }));
   checkRoom(jobs.flatMap(({ prompts }) => prompts.map((ids) => ({ ids, newTokens: config.max_tokens }))), loaded, "max_tokens");
   const models: Loaded[] = loaded.map((arm, i) => ({ draft: drafts[i]!, llm: modelOf(arm) })), costs = new Map<string, SpeculationCosts>();
   for (const [done, { draft, llm }] of models.entries()) {
     hooks.onStep(`costs of drafting and verifying, ${draft}`, done, models.length);
-    if (!hooks.signal.aborted) costs.set(draft, await llm.speculationCosts());
+    if (!hooks.signal.aborted) costs.set(draft, await journal.step(`costs, ${draft}`, () => llm.speculationCosts()));
   }
   const arms = specArms(config), measured = await measureSpeculation(models, arms, jobs, config, hooks, orderSeed);
   const cells: SpecCell[] = [];
@@ -153,14 +157,15 @@ async function runLoaded(
     for (const { draft, llm } of models) {
       const results = measured.results(draft, dataset);
       const isCompared = config.temperature === 0 && measured.status === "complete";
-      const divergences = isCompared ? await divergencesOf(llm, results, prompts, config, hooks.signal) : [];
+      const divergences = isCompared
+        ? await journal.step(`divergences, ${dataset}, ${draft}`, () => divergencesOf(llm, results, prompts, config, hooks.signal)) : [];
       cells.push({ dataset, draft, arms: results, divergences });
     }
   }
   const { llm, poolBytes } = loaded[0]!;
   const all = texts.jobs.flatMap(({ dataset, stretches }) => stretches.map((stretch) => ({ dataset, ...stretch })));
   return {
-    status: measured.status, loading: "together", order: measured.order, cells, prompts: promptsOf(all),
+    status: measured.status, loading: "together", order: measured.order, warmUp: measured.warmUp, yardstick: measured.yardstick, cells, prompts: promptsOf(all),
     places: all.map(({ ids: _ids, text: _text, ...place }) => place), source: llm.source, environment: llm.environment,
     maxModelLen: llm.maxModelLen, budget: poolBytes,
     drafts: models.map(({ draft, llm: own }) => ({

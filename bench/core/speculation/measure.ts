@@ -1,16 +1,14 @@
 /**
- * The measuring of speculation: every arm of every loaded LLM takes its turn in seeded random order within an iteration, after warm-up, on
- * the same prompts with the same seeds. Prompts run one at a time, as the measured costs do, and every text has the same number of new
+ * The measuring of speculation: every arm of every loaded LLM takes its turn (turns.ts) on the same prompts with the same seeds. Prompts run one at a time, as the measured costs do, and every text has the same number of new
  * tokens.
  */
 
-import { AbortedError } from "../../../engine/errors.ts";
 import type { GenerateOptions, GenerateResult } from "../../../index.ts";
 import type { SpeculationStats } from "../../../models/draft.ts";
-import type { Hooks, Iteration, RequestSample } from "../measure.ts";
+import type { Iteration, RequestSample } from "../measure.ts";
 import type { ExperimentConfig } from "../schema.ts";
-import { seeded, shuffled } from "../stats.ts";
 import type { SpecArm, SpeculativeModel } from "./arms.ts";
+import { takeTurns, type Hooks, type WarmUp, type Yards } from "../turns.ts";
 
 export interface SpecRequest extends RequestSample { readonly speculation: SpeculationStats | null }
 
@@ -34,42 +32,34 @@ export interface Measured {
   readonly results: (draft: string, dataset: string) => readonly SpecArmResult[];
   /** `data set, draft, arm` as they ran in each iteration. */
   readonly order: readonly (readonly string[])[];
+  readonly warmUp: WarmUp;
+  readonly yardstick: Yards;
 }
 
+interface Sample { readonly iteration: SpecIteration; readonly texts: readonly (readonly number[])[] }
+
 export async function measureSpeculation(
-  loaded: readonly Loaded[], arms: readonly SpecArm[], jobs: readonly Job[], config: ExperimentConfig, { signal, onStep }: Hooks,
-  orderSeed = config.seed,
+  loaded: readonly Loaded[], arms: readonly SpecArm[], jobs: readonly Job[], config: ExperimentConfig, hooks: Hooks, orderSeed = config.seed,
 ): Promise<Measured> {
-  const { warmup_iterations: warmups, test_iterations: tests } = config;
-  const random = seeded(orderSeed), order: string[][] = [];
-  const all = jobs.flatMap((job) => loaded.flatMap(({ draft, llm }) =>
-    arms.map((arm) => ({ job, draft, llm, arm, iterations: [] as SpecIteration[], texts: [] as (readonly number[])[][] }))));
-  const total = (warmups + tests) * all.length;
-  let done = 0, status: Measured["status"] = "complete";
-  try {
-    for (let i = -warmups; i < tests; i++) {
-      const turn = shuffled(all, random);
-      if (i >= 0) order.push(turn.map(({ job, draft, arm }) => `${job.dataset}, ${draft}, ${arm.name}`));
-      for (const { job, draft, llm, arm, iterations, texts } of turn) {
-        onStep(`${i < 0 ? "warm-up" : `iteration ${i + 1} of ${tests}`}, ${job.dataset}, ${draft}, ${arm.name}`, done++, total);
-        const started = performance.now(), results: GenerateResult[] = [];
-        for (const [at, ids] of job.prompts.entries()) results.push(await llm.generate(ids, optionsOf(arm, config, at, signal)));
-        const wallMs = performance.now() - started;
-        if (i < 0) continue;
-        const preemptions = results.reduce((sum, { stats }) => sum + stats.preemptions, 0);
-        iterations.push({ wallMs, preemptions, requests: results.map(requestOf) });
-        texts.push(results.map(({ ids }) => ids));
-      }
-    }
-  } catch (error) {
-    if (!(error instanceof AbortedError)) throw error;
-    status = "interrupted";
-  }
-  onStep("done", total, total);
+  const all = jobs.flatMap((job) => loaded.flatMap(({ draft, llm }) => arms.map((arm) => ({ job, draft, llm, arm }))));
+  const nameOf = ({ job, draft, arm }: (typeof all)[number]): string => `${job.dataset}, ${draft}, ${arm.name}`;
+  const { status, samples, order, warmUp, yardstick } = await takeTurns<(typeof all)[number], Sample>({
+    // One draft after the other: each has iterations of its own.
+    label: loaded.length < config.draft.length ? `${loaded[0]!.draft}: ` : "",
+    arms: all, nameOf, msOf: ({ iteration: { wallMs } }) => wallMs,
+    once: async ({ job, llm, arm }) => {
+      const started = performance.now(), results: GenerateResult[] = [];
+      for (const [at, ids] of job.prompts.entries()) results.push(await llm.generate(ids, optionsOf(arm, config, at, hooks.signal)));
+      const wallMs = performance.now() - started, preemptions = results.reduce((sum, { stats }) => sum + stats.preemptions, 0);
+      return { iteration: { wallMs, preemptions, requests: results.map(requestOf) }, texts: results.map(({ ids }) => ids) };
+    },
+  }, { ...config, seed: orderSeed }, hooks);
   const results = (draft: string, dataset: string): SpecArmResult[] =>
-    all.filter((one) => one.draft === draft && one.job.dataset === dataset)
-      .map(({ arm, iterations, texts }) => ({ ...arm, iterations, texts }));
-  return { status, results, order };
+    all.filter((one) => one.draft === draft && one.job.dataset === dataset).map((one) => {
+      const own = samples.get(nameOf(one))!;
+      return { ...one.arm, iterations: own.map(({ iteration }) => iteration), texts: own.map(({ texts }) => texts) };
+    });
+  return { status, results, order, warmUp, yardstick };
 }
 
 /** Prompt `at` is always sampled with seed + at. */

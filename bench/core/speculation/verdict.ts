@@ -8,6 +8,7 @@ import { costModel, type CostModel } from "../../../techniques/speculation/cost.
 import { explain, together, type Explanation } from "../../../techniques/speculation/explain.ts";
 import { verdictOf, type Verdict } from "../../../techniques/speculation/verdict.ts";
 import type { SpeculationStats } from "../../../models/draft.ts";
+import { gateDraft } from "../gates.ts";
 import type { Words } from "../lang/en.ts";
 import { change, summarise, type Change, type Summary } from "../stats.ts";
 import type { ExperimentConfig } from "../schema.ts";
@@ -75,11 +76,12 @@ type Value = (iteration: SpecIteration) => number | null;
 const sumOf = ({ requests }: SpecIteration, value: (request: SpecRequest) => number): number =>
   requests.reduce((sum, request) => sum + value(request), 0);
 /** Requests run one at a time, so their latencies add up to the time of the iteration. */
-const throughputOf: Value = (iteration) => {
+export const throughputOf: Value = (iteration) => {
   const ms = sumOf(iteration, ({ latency }) => latency);
   return ms > 0 ? 1000 * sumOf(iteration, ({ newTokens }) => newTokens) / ms : null;
 };
-const tpotOf: Value = (iteration) => {
+/** Time behind the first tokens over the tokens behind them, all requests together. */
+export const tpotOf: Value = (iteration) => {
   const tokens = sumOf(iteration, ({ newTokens }) => newTokens - 1), ms = sumOf(iteration, ({ latency, ttft }) => latency - ttft);
   return tokens > 0 && ms > 0 ? ms / tokens : null;
 };
@@ -150,23 +152,10 @@ function causeOf(fastest: SpecArmVerdict | null, { costs }: DraftPart): Verdict[
   return verdictOf(explain(did.stats, { costs, measured, ...(typeof fastest.arm.k === "number" && { k: fastest.arm.k }) })).cause;
 }
 
-/**
- * Why an arm did not speculate as it was asked to, in words. A draft that looks into the text may propose less than K, or nothing, but
- * never more.
- */
-function notEngaged({ k, iterations }: SpecArmResult, { kind }: DraftPart, { spec: say }: Words): string | null {
-  let drafted = 0;
-  for (const { speculation } of iterations.flatMap(({ requests }) => requests)) {
-    if (speculation === null || (kind !== "text" && speculation.drafted === 0)) return say.draftedNothing;
-    const { rounds, draftedAt } = speculation;
-    drafted += speculation.drafted;
-    if (typeof k !== "number") continue;
-    if (draftedAt.length > k) return say.draftedMore(String(draftedAt.length), String(k));
-    // Where k tokens or fewer are left there is no room for a whole round, and each yields one at least: no more than k rounds are cut.
-    const whole = draftedAt[k - 1] ?? 0;
-    if (kind !== "text" && rounds - whole > k) return say.draftedLess(String(whole), String(rounds), String(k));
-  }
-  return drafted === 0 ? say.draftedNothing : null;
+/** Why an arm did not speculate as it was asked to, in words. */
+function notEngaged({ k, iterations }: SpecArmResult, { kind }: DraftPart, words: Words): string | null {
+  const requests = iterations.flatMap(({ requests: all }) => all.map(({ speculation }) => speculation));
+  return gateDraft(requests, { k: typeof k === "number" ? k : null, kind }, words);
 }
 
 function differs({ name }: SpecArmResult, { divergences }: SpecCell, { spec: say }: Words): string | null {

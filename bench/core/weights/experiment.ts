@@ -10,14 +10,16 @@ import type { WeightFormat } from "../../../index.ts";
 import type { Outliers } from "../../../models/runner.ts";
 import type { HeldWeights } from "../../../models/weights.ts";
 import { checkRoom, closeArms, loadArms, type Arm, type ArmName, type ArmPlan, type Arms, type Load, type Model } from "../arms.ts";
-import { measure, type Hooks, type Identical, type Outcome } from "../measure.ts";
+import { measure, type Identical, type Outcome } from "../measure.ts";
 import { jobsOf } from "../paged_attention.ts";
+import { NO_JOURNAL } from "../journal.ts";
 import type { Prompts } from "../prompts.ts";
 import type { ExperimentConfig } from "../schema.ts";
 import { seeded, shuffled } from "../stats.ts";
 import { askedFormat, quantizationNotes, reference, weightArms } from "./arms.ts";
 import { expectedWeightBytes } from "./expected.ts";
 import { corpusOf, divergenceOf, perplexityOf, type Corpus, type Divergence, type Perplexity } from "./quality.ts";
+import { warmUpOf, yardsOf, type Hooks } from "../turns.ts";
 
 /** Why a divergence is not known. */
 export type NoDivergence = "itself" | "noRoom" | "notMeasured";
@@ -101,7 +103,7 @@ async function runLoaded(
   }
   for (const arm of loaded) arm.llm.resetPeak();
   const control = isComplete && plans.some(({ name }) => name === "again") ? [plans[0]!.name, "again" as const] : [];
-  const outcome = await measure(arms, () => ({ set: 0, jobs }), config, hooks, "", control);
+  const outcome = await measure(arms, () => ({ set: 0, jobs }), config, hooks, isComplete ? "" : `${loaded[0]!.name}: `, control);
   const weights: ArmWeights[] = [];
   for (const arm of loaded) {
     const plan = plans.find(({ name }) => name === arm.name)!;
@@ -116,7 +118,7 @@ async function runLoaded(
 
 /** Into `quality`: perplexity of every loaded arm, and its divergence from the first arm and from f32, which are loaded beside it where they are not among them. */
 async function judge(
-  { loaded, budget }: Arms, plans: readonly ArmPlan[], corpus: Corpus, config: ExperimentConfig, load: Load, { signal, onStep }: Hooks, quality: Map<ArmName, ArmQuality>,
+  { loaded, budget }: Arms, plans: readonly ArmPlan[], corpus: Corpus, config: ExperimentConfig, load: Load, { signal, onStep, journal = NO_JOURNAL }: Hooks, quality: Map<ArmName, ArmQuality>,
 ): Promise<void> {
   const isF32 = ({ llm }: Arm): boolean => llm.weightFormats().every(({ format }) => format === "f32");
   const first = plans[0]!;
@@ -124,13 +126,14 @@ async function judge(
   const total = 3 * loaded.length; // at most: where the first arm is the one in f32 there is one comparison less
   for (const arm of loaded) {
     onStep(`perplexity, ${arm.name}`, done++, total);
-    quality.set(arm.name, { perplexity: await perplexityOf(arm.llm, corpus, signal), first: "notMeasured", f32: "notMeasured" });
+    quality.set(arm.name, { perplexity: await journal.step(`perplexity, ${arm.name}`, () => perplexityOf(arm.llm, corpus, signal)), first: "notMeasured", f32: "notMeasured" });
   }
   const compare = async (key: "first" | "f32", model: Model, isItself: (arm: Arm) => boolean): Promise<void> => {
     for (const arm of loaded) {
       onStep(`divergence, ${arm.name}`, Math.min(done++, total - 1), total);
       if (arm.name === "again") continue;
-      quality.set(arm.name, { ...quality.get(arm.name)!, [key]: isItself(arm) ? "itself" : await divergenceOf(model, arm.llm, corpus, signal) });
+      quality.set(arm.name, { ...quality.get(arm.name)!, [key]: isItself(arm) ? "itself"
+        : await journal.step(`divergence from ${key}, ${arm.name}`, () => divergenceOf(model, arm.llm, corpus, signal)) });
     }
   };
   const isBeside = loaded.some((arm) => arm.name !== "again" && arm.name !== first.name), needsF32 = loaded.some((arm) => !isF32(arm) && arm.name !== "again");
@@ -178,7 +181,7 @@ async function inTurn(plans: readonly ArmPlan[], config: ExperimentConfig, texts
   return {
     loading: "in-turn", notes: quantizationNotes(config), corpus: first.corpus, arms: byPlan(runs.flatMap(({ arms }) => arms)),
     outcome: {
-      ...first.outcome, status: last.outcome.status, arms: byPlan(runs.flatMap(({ outcome }) => outcome.arms)),
+      ...first.outcome, status: last.outcome.status, warmUp: warmUpOf(runs.map(({ outcome }) => outcome.warmUp)), yardstick: yardsOf(runs.map(({ outcome }) => outcome.yardstick)), arms: byPlan(runs.flatMap(({ outcome }) => outcome.arms)),
       order: [runs.map(({ outcome }) => outcome.arms[0]!.name)], identical: null satisfies Identical | null,
     },
   };

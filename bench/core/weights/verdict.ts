@@ -4,11 +4,12 @@
  * two equal arms may differ by; one of perplexity when it is more than two standard errors of the paired difference.
  */
 
-import { isFloat, type HeldFormat } from "../../../kernels/formats.ts";
 import type { ArmName } from "../arms.ts";
+import { gateSmaller, gateWeights } from "../gates.ts";
 import type { Words } from "../lang/en.ts";
 import { bytes, pairOf, type Pair } from "../metrics.ts";
 import type { ArmResult } from "../measure.ts";
+import { CLAIM_ERRORS } from "../stats.ts";
 import { mainFormat, type ArmWeights, type WeightsOutcome } from "./experiment.ts";
 import type { Divergence } from "./quality.ts";
 
@@ -24,9 +25,6 @@ export interface WeightsVerdict {
   /** Every other arm against the first. */
   readonly pairs: readonly Pair[];
 }
-
-/** Standard errors that a difference of perplexity must exceed. */
-const CLAIM_ERRORS = 2;
 
 /** `f32`, `nf4`, or for the first arm of an experiment on the checkpoint's own format what that turned out to be. */
 export function formatOf({ held, asked }: ArmWeights): string {
@@ -50,22 +48,28 @@ export function judgeRun({ outcome, arms, loading }: WeightsOutcome, words: Word
 }
 
 /** The first arm that does not hold what it was asked for, in words; null when all do. */
-function notEngaged(arms: readonly ArmWeights[], { weights: say }: Words): string | null {
+function notEngaged(arms: readonly ArmWeights[], words: Words): string | null {
   const basic = arms.find(({ name }) => name === "basic");
-  for (const arm of arms) {
-    const { name, asked, held } = arm;
-    if (asked !== null && !held.some(({ format, matrices }) => format === asked && matrices > 0)) return say.notHeld(say.label(name, asked), asked);
-    if (asked !== null && !isFloat(asked as HeldFormat) && basic !== undefined && arm.bytes >= basic.bytes && name === "quantized") {
-      return say.savesNothing(say.label(name, asked), bytes(arm.bytes), bytes(basic.bytes));
-    }
+  for (const { name, asked, held, bytes: own } of arms) {
+    if (asked === null) continue;
+    const label = words.weights.label(name, asked);
+    const closed = gateWeights(held, asked, label, words)
+      ?? (basic === undefined || name !== "quantized" ? null : gateSmaller(asked, own, basic.bytes, label, words));
+    if (closed !== null) return closed;
   }
   return null;
 }
 
+/** A perplexity over another, in percent more, ± one standard error; `claimed` when it is more than CLAIM_ERRORS of them. */
+export function perplexityChange({ ratio: { value, standardError } }: Divergence): {
+  readonly percent: number; readonly error: number; readonly claimed: boolean } {
+  return { percent: 100 * (value - 1), error: 100 * standardError, claimed: Math.abs(value - 1) > CLAIM_ERRORS * standardError };
+}
+
 /** How a perplexity lies to another: with its ratio and what may be said of it. */
-export function ratioInWords({ ratio: { value, standardError } }: Divergence, to: string, from: string, { weights: say }: Words): string {
-  const away = value - 1;
-  const verdict = Math.abs(away) <= CLAIM_ERRORS * standardError ? "same" : away > 0 ? "higher" : "lower";
+export function ratioInWords(divergence: Divergence, to: string, from: string, { weights: say }: Words): string {
+  const { ratio: { value, standardError } } = divergence;
+  const verdict = !perplexityChange(divergence).claimed ? "same" : value > 1 ? "higher" : "lower";
   return say.ratio(to, from, `${value.toFixed(4)} ± ${standardError.toFixed(4)}`, say.ratioIs[verdict]);
 }
 

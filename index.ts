@@ -24,3 +24,26 @@ export type { TraceEvent } from "./engine/trace.ts";
 export {
   AbortedError, ContextLengthError, DawnlmError, DeviceLostError, GpuError, ModelFileError, NonFiniteLogitsError, OutOfMemoryError, UsageError,
 } from "./engine/errors.ts";
+export type { ChatMessage } from "./engine/chat_template.ts";
+export type { StreamDecoder } from "./engine/detokenizer.ts";
+export type { ExitCode } from "./engine/errors.ts";
+export type { AdapterDescription } from "./engine/gpu.ts";
+export type { StoredQuantization } from "./engine/quantized_checkpoint.ts";
+export type { Tensor } from "./engine/tensor.ts";
+export type { DecodeOptions, EncodeOptions, Tokenizer } from "./engine/tokenizer.ts";
+export type { Trace } from "./engine/trace.ts";
+export type { AttentionShape } from "./kernels/attention.ts";
+export { WEIGHT_FORMATS, type HeldFormat } from "./kernels/formats.ts";
+export { KV_FORMATS } from "./kernels/kv_formats.ts";
+export type { ShapeResult, TuneReport } from "./kernels/tune.ts";
+export type { Grain, TimedDispatch, TimedPass } from "./models/pass_timer.ts";
+export type { PrefixStats } from "./models/prefix_cache.ts";
+export { POSITION_POLICIES, type LayerState, type PressModel, type PressState } from "./models/press.ts";
+export type { CheckpointQuantization } from "./models/quantization_config.ts";
+export type { ExpectedAttentionOptions } from "./techniques/press/expected_attention.ts";
+export type { LagKvOptions } from "./techniques/press/lagkv.ts";
+export type { PyramidKvOptions } from "./techniques/press/pyramidkv.ts";
+export type { RandomOptions } from "./techniques/press/random.ts";
+export type { SnapKvOptions } from "./techniques/press/snapkv.ts";
+export type { ScorerSpec, WrapperSpec } from "./techniques/press/spec.ts";
+export type { StreamingLlmOptions } from "./techniques/press/streaming_llm.ts";

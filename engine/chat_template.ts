@@ -11,6 +11,7 @@ import { maxTextLength, reasonOf } from "./text.ts";
 
 export const chatRoles = ["system", "user", "assistant"] as const;
 
+/** One turn of a conversation, as chat templates take it. */
 export interface ChatMessage {
   readonly role: (typeof chatRoles)[number];
   readonly content: string;

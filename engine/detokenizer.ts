@@ -22,6 +22,7 @@ export function decodeAll(ids: readonly number[], bytesOf: TokenBytes): string {
   return text + decoder.flush();
 }
 
+/** Ids one at a time to text: a character of several bytes comes out once its last one has come in. One decoder per sequence. */
 export class StreamDecoder {
   readonly #bytesOf: TokenBytes;
   readonly #utf8 = new TextDecoder("utf-8", { ignoreBOM: true });

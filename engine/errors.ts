@@ -6,6 +6,7 @@
 /** 0 ok · 1 internal error · 2 usage or config · 3 model or tokenizer files · 4 GPU missing, lost or too small · 5 finished with failed cells. */
 export type ExitCode = 1 | 2 | 3 | 4 | 5;
 
+/** An error whose message is for the user: what was wrong, where, and what to do. Every error that dawnlm throws on purpose is one. */
 export class DawnlmError extends Error {
   readonly exitCode: ExitCode;
   constructor(message: string, exitCode: ExitCode, options?: ErrorOptions) {

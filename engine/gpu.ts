@@ -16,6 +16,7 @@ import { Trace } from "./trace.ts";
 /** `gpu`: 32-wide subgroups and workgroup memory. `software`: 8-wide subgroups, no barriers. Chosen by a static rule, printed by `doctor`. */
 export type KernelFamily = "gpu" | "software";
 
+/** An adapter as WebGPU describes it; fields that it keeps to itself are empty. `software`: it runs on the CPU. */
 export interface AdapterDescription {
   readonly vendor: string;
   readonly architecture: string;

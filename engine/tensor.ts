@@ -6,6 +6,7 @@
 import { DTYPE_BYTES, type Dtype } from "./dtype.ts";
 import { numel, type Shape } from "./shape.ts";
 
+/** Numbers on the GPU: a stretch of a buffer, in row-major order. It owns nothing. */
 export interface Tensor {
   readonly buffer: GPUBuffer;
   /** Bytes from the start of the buffer; a multiple of the device's storage alignment. */

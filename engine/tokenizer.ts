@@ -17,16 +17,19 @@ import { nativeJson, readChatFiles, readTokenizerFile, tokenBytesTable } from ".
 
 export { gptTokenizer } from "./gpt_tokenizer.ts";
 
+/** How text becomes ids. */
 export interface EncodeOptions {
   /** Control tokens written in the text (`<|endoftext|>`) become their ids. Default false: they are text like any other. */
   special?: boolean;
 }
 
+/** How ids become text. */
 export interface DecodeOptions {
   /** Leave special tokens out of the text. Default false: decode(encode(text, { special: true })) is the text again. */
   skipSpecial?: boolean;
 }
 
+/** Text to ids and back, as the checkpoint's tokenizer.json says. */
 export interface Tokenizer {
   readonly kind: "tokenizer.json" | "gpt-tokenizer" | "none";
   /** Ids are below this. A model's vocab_size may be larger (padding rows), never smaller. */

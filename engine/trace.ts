@@ -17,6 +17,7 @@ export type TraceEvent =
   }
   | { readonly type: "kept"; readonly slot: number; readonly layer: number; readonly kept: number; readonly freedBlocks: number };
 
+/** What scheduler, cache, presses and drafts do, as one stream of events. Free while nobody listens. */
 export class Trace {
   #listeners = new Set<(event: TraceEvent) => void>();
 

@@ -67,6 +67,7 @@ export interface KvView {
   readonly notes?: KvNotes | undefined;
 }
 
+/** Query heads, KV heads (a divisor of them) and the dimensions of a head. */
 export interface AttentionShape { readonly heads: number; readonly kvHeads: number; readonly headDim: number }
 
 /** Where head h of queries, keys and values starts in a row of the fused projection: first + h · step. */

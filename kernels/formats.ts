@@ -8,6 +8,7 @@
 
 /** What a user may ask for. */
 export const WEIGHT_FORMATS = ["f32", "f16", "bf16", "int8", "llm.int8", "nf4", "nf4-double", "fp4", "fp4-double"] as const;
+/** A number format of the weights that a user may ask for. */
 export type WeightFormat = (typeof WEIGHT_FORMATS)[number];
 export type FloatFormat = "f32" | "f16" | "bf16";
 /** What a weight may be held in: `int4` comes only from checkpoints. */

@@ -22,6 +22,7 @@ export const KV_ENTRY_FORMATS = [...KV_FLOATS, "int8", "int4"] as const;
 export const KV_FORMATS = [...KV_ENTRY_FORMATS, "kivi4"] as const;
 export type KvFloat = (typeof KV_FLOATS)[number];
 export type KvEntryFormat = (typeof KV_ENTRY_FORMATS)[number];
+/** A number format of the KV cache. */
 export type KvFormat = (typeof KV_FORMATS)[number];
 
 /** A format by name, or one that goes in groups with the dimensions of a group: a multiple of 4 that divides the model's head_dim. */

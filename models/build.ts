@@ -29,6 +29,7 @@ import { Speculator } from "./speculator.ts";
 import type { Model } from "./step.ts";
 import type { HeldWeights } from "./weights.ts";
 
+/** Where a model's weights came from. */
 export interface ModelSource {
   readonly id: string;
   /** Commit of a hub model; null for a folder and for random weights. */

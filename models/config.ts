@@ -12,6 +12,7 @@ import { flag, integer, isObject, number, oneOf, readJson, show } from "./config
 import type { Json, Note } from "./config_fields.ts";
 import { readCheckpointQuantization, type CheckpointQuantization } from "./quantization_config.ts";
 
+/** config.json of a checkpoint, in one spelling and with every default filled in. */
 export interface ModelConfig {
   readonly architecture: Architecture;
   /** Rows of the embedding, often more than the tokenizer has ids. */

@@ -27,7 +27,7 @@ export interface SpeculationStats {
   readonly rounds: number;
   readonly drafted: number;
   readonly accepted: number;
-  /** [i]: rounds that drafted an i-th token, and in which it was accepted; from 0. */
+  /** At index i, from 0: rounds that drafted an i-th token, and in which it was accepted. */
   readonly draftedAt: readonly number[];
   readonly acceptedAt: readonly number[];
   /** Tokens of rounds: accepted + 1 each, less what was cut off at the end. */
@@ -56,7 +56,7 @@ export interface SpeculationCosts {
   /** A decode step of the target and one of the draft, in a row as in generation; 0 of a text draft. */
   readonly decodeMs: number;
   readonly draftMs: number;
-  /** [rows − 1]: a verification of so many rows, from its submission to the arrival of the verdict. */
+  /** At index rows − 1: a verification of so many rows, from its submission to the arrival of the verdict. */
   readonly verifyMs: readonly number[];
   /** Tokens in the cache when they were measured. */
   readonly context: number;

@@ -20,6 +20,7 @@ import { sizesOf, type LoadSizes } from "./sizes.ts";
 import { configOf, resolve, sourceOf } from "./source.ts";
 import type { Running } from "./drafter.ts";
 
+/** The draft that was loaded: a model, a text draft such as prompt lookup, or the model itself in another format; `k` as it was asked for. */
 export interface DraftInfo { readonly name: string; readonly kind: "model" | "text" | "self"; readonly k: number | "adaptive" }
 
 /** What is known of a draft before anything is on the GPU. */

@@ -18,6 +18,7 @@ export type { KvChoice, KvFormat, KvNumbers } from "../kernels/kv_formats.ts";
  */
 export type KvLayout = { readonly name: "paged"; readonly blockSize: number } | { readonly name: "contiguous"; readonly reserve: "max" | "exact" };
 
+/** Options of `LLM.load`; all have defaults. */
 export interface LoadOptions {
   /** `auto` keeps the format the checkpoint stores. */
   weights?: "auto" | WeightFormat;
@@ -64,6 +65,7 @@ export interface LoadOptions {
   onProgress?: (progress: LoadProgress) => void;
 }
 
+/** How far loading is. */
 export interface LoadProgress {
   readonly stage: "download" | "weights" | "pipelines";
   readonly label: string;
@@ -71,6 +73,7 @@ export interface LoadProgress {
   readonly total: number;
 }
 
+/** Options of `generate`, `stream` and `generateBatch`. Without any: greedy, until the model's end of text or 128 tokens. */
 export interface GenerateOptions {
   /** Default 128; never past maxModelLen (then the finish reason is `length`). */
   maxNewTokens?: number;
@@ -112,6 +115,7 @@ export interface GenerateOptions {
   signal?: AbortSignal;
 }
 
+/** `stop`: an end-of-text token or a stop text; `length`: as many tokens as were asked for, or as fit; `aborted`: by the signal. */
 export type FinishReason = "stop" | "length" | "aborted";
 
 /** Milliseconds, as vLLM defines them: tpot = (total − ttft) / (n − 1), null for fewer than two tokens; itl has n − 1 entries. */
@@ -122,6 +126,7 @@ export interface Timings {
   readonly itl: readonly number[];
 }
 
+/** A finished request. */
 export interface GenerateResult {
   /** New tokens only. */
   readonly ids: readonly number[];
@@ -144,6 +149,7 @@ export interface TokenLogprobs {
   readonly top: readonly { readonly id: number; readonly logprob: number }[];
 }
 
+/** What happened to a request, counted where it happened. */
 export interface GenerateStats {
   /** Times this sequence was pushed out of the cache and recomputed. */
   readonly preemptions: number;
@@ -175,6 +181,7 @@ export interface PressReport {
 /** Named as the tools that made them known (models/perplexity.ts has the definitions); `strided` is Hugging Face's. */
 export type PerplexityProtocol = "strided" | "llama.cpp" | "lm-eval-rolling" | "decode" | "prefill-continue";
 
+/** Options of `perplexity` and `divergence`. */
 export interface PerplexityOptions {
   /** Default strided. */
   protocol?: PerplexityProtocol;
@@ -195,6 +202,7 @@ export interface PerplexityOptions {
   onProgress?: (done: number, total: number) => void;
 }
 
+/** How well the model predicted a text. */
 export interface PerplexityResult {
   readonly protocol: PerplexityProtocol;
   readonly context: number;
@@ -247,6 +255,7 @@ export interface DivergenceResult extends Pick<PerplexityResult, "protocol" | "c
 
 /** Bytes by category; `total` is their sum; `peak` holds the highest value each has had. */
 export interface MemoryReport extends MemoryBytes { readonly peak: MemoryBytes }
+/** GPU memory in bytes, by what owns it. */
 export interface MemoryBytes {
   readonly weights: number;
   readonly kv: number;

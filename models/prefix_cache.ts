@@ -19,6 +19,7 @@ export interface PrefixNode {
   readonly blocks: Uint32Array;
 }
 
+/** What the prefix cache was asked for, found and holds. */
 export interface PrefixStats {
   /** Prompt tokens that were looked up, and those found; a preempted sequence's second start is not counted. */
   readonly queriedTokens: number;

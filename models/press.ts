@@ -17,6 +17,7 @@ import type { ModelConfig } from "./config.ts";
  * but keys stay where they were: a common mistake, here only to be measured against.
  */
 export const POSITION_POLICIES = ["original", "rerotate", "cache-length"] as const;
+/** One of `POSITION_POLICIES`. */
 export type PositionPolicy = (typeof POSITION_POLICIES)[number];
 
 /** What a stage must be shown. Everything is of one layer of one sequence. */
@@ -48,6 +49,7 @@ export interface LayerState extends PressState {
   readonly kvHeads: number;
 }
 
+/** A way to evict entries from the KV cache: when it acts, how many entries stay, and the score of each. */
 export interface Press {
   /** With everything that tells it from others: `snapkv(0.5, window 64, kernel 5)`. */
   readonly name: string;
@@ -62,6 +64,7 @@ export interface Press {
   check(config: Pick<ModelConfig, "layers" | "kvHeads" | "heads" | "headDim">): void;
 }
 
+/** One scoring and selection of a press. Most presses have one. */
 export interface PressStage {
   readonly needs: PressNeeds;
   /** Entries to keep in each head of the layer, at most `length` (then the layer is left alone), or `marked`: those that score above 0. */
@@ -109,6 +112,7 @@ export interface PressOperands {
 
 /** A press by name, with its parameters; techniques/press/spec.ts knows which there are. */
 export type NamedPress = { readonly name: string } | { readonly name: string; readonly [parameter: string]: unknown };
+/** A press as a value, or by name. */
 export type PressChoice = Press | NamedPress;
 
 let resolveName: ((named: NamedPress) => Press) | null = null;

@@ -18,6 +18,7 @@ const SCORE = file("./expected_attention.wgsl");
 /** A number for each frequency of a head, twice, has its place in the parameters whatever model it is. */
 const MOST_FREQUENCIES = 512;
 
+/** Parameters of expected_attention beside its ratio. */
 export interface ExpectedAttentionOptions {
   /** Positions ahead, from the next one on, that the rotation is averaged over; 512 by default. */
   readonly futurePositions?: number | undefined;

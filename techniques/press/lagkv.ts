@@ -14,6 +14,7 @@ const DEVIATIONS = file("./lagkv_deviations.wgsl");
 const SHARES = file("./lagkv_shares.wgsl");
 const SCORE = file("./lagkv.wgsl");
 
+/** Parameters of lagkv beside its ratio. */
 export interface LagKvOptions {
   /** First tokens that always stay, 4 by default. */
   readonly sinks?: number | undefined;

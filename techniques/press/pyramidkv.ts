@@ -9,6 +9,7 @@ import { prefillPress } from "./prefill.ts";
 import { decimalOf, roundHalfEven } from "./ratio.ts";
 import { snapkvStage, type SnapKvOptions } from "./snapkv.ts";
 
+/** Parameters of pyramidkv beside its ratio. */
 export interface PyramidKvOptions extends SnapKvOptions {
   /** How steep the pyramid is, at least 1; 20 by default. */
   readonly beta?: number | undefined;

@@ -7,6 +7,7 @@ import { keepOf, perEntry, prefillPress } from "./prefill.ts";
 
 const HASH = wgsl(new URL("./random.wgsl", import.meta.url));
 
+/** Parameters of random beside its ratio. */
 export interface RandomOptions {
   /** u32, 0 by default. */
   readonly seed?: number | undefined;

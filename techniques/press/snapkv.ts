@@ -5,6 +5,7 @@ import type { Press, PressStage } from "../../models/press.ts";
 import { keepOf, prefillPress, requireCount, requireMore } from "./prefill.ts";
 import { scoreByWindow } from "./window_attention.ts";
 
+/** Parameters of snapkv beside its ratio. */
 export interface SnapKvOptions {
   /** Last tokens, whose queries vote and which always stay, 64 by default. */
   readonly window?: number | undefined;

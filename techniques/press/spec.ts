@@ -38,6 +38,7 @@ export type ScorerSpec = Common & { readonly ratio: number } & (
 
 type Inside<S> = S extends { readonly ratio: number } ? Omit<S, "ratio"> & { readonly ratio?: number } : S;
 
+/** Presses that take presses, and knorm_steps, which has a ratio of its own kind. */
 export type WrapperSpec = Common & (
   | { readonly name: "adakv"; readonly press: PressSpec; readonly alpha?: number }
   | { readonly name: "chunk" | "chunkkv"; readonly press: PressSpec; readonly chunk?: number }
@@ -50,6 +51,7 @@ export type WrapperSpec = Common & (
   | { readonly name: "knorm_steps"; readonly keepRatio: number; readonly pruneAfter?: number; readonly chunk?: number }
 );
 
+/** A press by name with its parameters, as plain data that survives JSON. */
 export type PressSpec = ScorerSpec | WrapperSpec;
 
 type Fields = Readonly<Record<string, unknown>>;

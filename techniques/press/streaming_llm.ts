@@ -9,6 +9,7 @@ import { keepOf, perEntry, prefillPress, requireCount } from "./prefill.ts";
 
 const PLACE = wgsl(new URL("./streaming_llm.wgsl", import.meta.url));
 
+/** Parameters of streaming_llm beside its ratio. */
 export interface StreamingLlmOptions {
   /** First tokens that always stay, 4 by default. */
   readonly sinks?: number | undefined;

@@ -32,7 +32,7 @@ export interface MemoryOutcome {
 }
 
 export async function runMemoryBenchmark(config: ExperimentConfig, load: Load, hooks: Hooks): Promise<MemoryOutcome> {
-  const arms = await loadArms(layoutArms(["contiguous-max", "contiguous-exact", "paged"], config), config, load, { memoryAlone: true });
+  const arms = await loadArms(layoutArms(["contiguous-max", "again", "contiguous-exact", "paged"], config), config, load, { memoryAlone: true });
   try {
     const { loaded } = arms, { llm } = loaded[0]!;
     const cells: MemoryCell[] = [];

@@ -53,9 +53,6 @@ interface Started extends LoadedConfig {
   readonly journal: FileJournal | null;
 }
 
-/** What a run repeats. */
-interface Original { readonly path: string; readonly result: Result }
-
 function begin(loaded: LoadedConfig): Started {
   const { config } = loaded, prompts = choosePrompts(config), now = new Date(), started = now.toISOString();
   if (!config.save_results) return { ...loaded, prompts, started, resumed: [], folder: null, journal: null };
@@ -120,7 +117,8 @@ function resultOf({ body }: Finished, { config, file, origins, started, resumed 
   };
 }
 
-async function execute(run: Started, { load, yardstick: open, page }: Engine, asJson: boolean, original: Original | null): Promise<number> {
+/** `result`: null when there was nothing to tell. */
+async function execute(run: Started, { load, yardstick: open, page }: Engine, asJson: boolean): Promise<{ readonly code: number; readonly result: Result | null }> {
   const { config, file, origins, prompts, started, folder, journal } = run, bar = progress();
   let stick: Pick<Yardstick, "work" | "measure" | "close"> | null = null, isKept = false;
   try {
@@ -135,7 +133,7 @@ async function execute(run: Started, { load, yardstick: open, page }: Engine, as
       process.stderr.write("dawnlm: interrupted before the first iteration was finished; no report was written\n");
       isKept = (journal?.samples ?? 0) > 0; // of an earlier run that this one took up
       if (isKept) process.stderr.write(`dawnlm: what was measured is kept; take it up again with: node bench/run.ts --resume ${folder!.path}\n`);
-      return EXIT_INTERRUPTED;
+      return { code: EXIT_INTERRUPTED, result: null };
     }
     const result = resultOf(finished, run), words = LANGUAGES[config.lang];
     await print(`${asJson ? JSON.stringify(result, null, 2) : finished.summary}\n`); // first: a full disk must not take it along
@@ -144,11 +142,7 @@ async function execute(run: Started, { load, yardstick: open, page }: Engine, as
     isKept = isKept && folder !== null;
     if (!asJson && paths.length > 0) process.stdout.write(`\n${words.reports}\n${paths.map((path) => `  ${path}`).join("\n")}\n`);
     if (isKept) process.stderr.write(`dawnlm: stopped early; take it up again with: node bench/run.ts --resume ${folder!.path}\n`);
-    if (!asJson && original !== null) {
-      const found = versus(original.result, result), own = { path: folder?.path ?? "", result };
-      await print(`\n${versusText(found, original, own, { words, all: false })}\n`);
-    }
-    return result.status === "interrupted" ? EXIT_INTERRUPTED : result.status === "invalid" ? EXIT_FAILED_CELLS : 0;
+    return { code: result.status === "interrupted" ? EXIT_INTERRUPTED : result.status === "invalid" ? EXIT_FAILED_CELLS : 0, result };
   } catch (error) {
     isKept = (journal?.samples ?? 0) > 0;
     if (isKept) process.stderr.write(`dawnlm: what was measured is kept; take it up again with: node bench/run.ts --resume ${folder!.path}\n`);
@@ -165,7 +159,8 @@ async function execute(run: Started, { load, yardstick: open, page }: Engine, as
 /** The result, its page and pictures in the run's own folder; the reports of the sources beside those of other runs. Returns their paths. */
 async function write(result: Result, { files }: Finished, { config, folder }: Started, page: Engine["page"]): Promise<string[]> {
   if (folder === null) return [];
-  const own = folder.write([[RESULT_FILE, `${JSON.stringify(result)}\n`], ...await page(result, LANGUAGES[config.lang])]).filter((path) => !path.includes("pictures/"));
+  const own = folder.write([[RESULT_FILE, `${JSON.stringify(result)}\n`]]); // first: no picture may take it along
+  own.push(...folder.write(await page(result, LANGUAGES[config.lang])).filter((path) => !path.includes("pictures/")));
   if (files.length === 0) return own;
   const shared = await ResultsFolder.whenFree(config.output_dir, config.technique);
   try {
@@ -191,10 +186,15 @@ export function main(argv: readonly string[], engine: Engine | Load = ENGINE): P
         throw new UsageError(`--${alone} takes everything from ${alone === "resume" ? "the run that it takes up" : "the result that it repeats"}: leave out --${beside.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`);
       }
     }
-    if (flags["resume"] !== undefined) return execute(takeUp(flags["resume"] as string), used, asJson, null);
-    if (flags["replay"] === undefined) return execute(begin(loadConfig(requestOf(flags))), used, asJson, null);
-    const path = flags["replay"] as string, original = { path, result: readResult(path) };
-    return execute(begin(replayed(original.result, path, flags["outputDir"] as string | undefined)), used, asJson, original);
+    if (flags["resume"] !== undefined) return (await execute(takeUp(flags["resume"] as string), used, asJson)).code;
+    if (flags["replay"] === undefined) return (await execute(begin(loadConfig(requestOf(flags))), used, asJson)).code;
+    const path = flags["replay"] as string, original = readResult(path);
+    const run = begin(replayed(original, path, flags["outputDir"] as string | undefined)), { code, result } = await execute(run, used, asJson);
+    if (!asJson && result !== null) {
+      const sides = [{ path, result: original }, { path: run.folder!.path, result }] as const;
+      await print(`\n${versusText(versus(original, result), ...sides, { words: LANGUAGES[result.config.lang], all: false })}\n`);
+    }
+    return code;
   });
 }
 

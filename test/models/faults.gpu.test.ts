@@ -7,8 +7,11 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { AbortedError, LLM, OutOfMemoryError } from "../../index.ts";
 import type { Gpu } from "../../engine/gpu.ts";
-import { folderOf, withGpus, withModel } from "../support/llm.ts";
+import { folderOf, withGpus, withModel, withoutWarmUp } from "../support/llm.ts";
 import { rejects } from "../support/rejects.ts";
+
+// What is tested here does not depend on what is compiled beforehand, and compiling takes most of the time on a fresh machine.
+test.after(withoutWarmUp());
 
 const TINY = folderOf("qwen2-mqa");
 const OPTIONS = { maxModelLen: 128, maxSequences: 2, prefillChunk: 16 } as const;

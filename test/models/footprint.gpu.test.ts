@@ -14,7 +14,10 @@ import { footprint, type DeviceLimits, type Footprint, type PlannedModel } from 
 import { presetConfig } from "../../models/presets.ts";
 import { Runner } from "../../models/runner.ts";
 import { FORMATS } from "../../models/weights.ts";
-import { folderOf, withGpus, withModel } from "../support/llm.ts";
+import { folderOf, withGpus, withModel, withoutWarmUp } from "../support/llm.ts";
+
+// What is tested here does not depend on what is compiled beforehand, and compiling takes most of the time on a fresh machine.
+test.after(withoutWarmUp());
 
 async function modelOf(name: string): Promise<{ spec: string; planned: PlannedModel }> {
   if (name.startsWith("random:")) return { spec: name, planned: { name, config: parseConfig(presetConfig(name.slice(7)), name) } };

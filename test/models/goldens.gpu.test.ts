@@ -8,7 +8,10 @@ import * as assert from "uvu/assert";
 import { Gpu, type KernelFamily } from "../../engine/gpu.ts";
 import { MAX_MODEL_LEN, withEngine } from "../support/engine.ts";
 import { goldenVariants, type GoldenVariant } from "../support/goldens.ts";
-import { relativeError, withGpus, withModel } from "../support/llm.ts";
+import { relativeError, withGpus, withModel, withoutWarmUp } from "../support/llm.ts";
+
+// What is tested here does not depend on what is compiled beforehand, and compiling takes most of the time on a fresh machine.
+test.after(withoutWarmUp());
 
 /** max |ours − theirs| ≤ this × max |theirs|. The bar is 2e-4; f32 arithmetic stays far below, and only so are the two kinds of GELU told apart. */
 const TOLERANCE = 2e-5;

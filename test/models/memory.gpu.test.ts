@@ -10,7 +10,10 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { LLM, type LoadOptions, type MemoryReport, type ModelConfig } from "../../index.ts";
 import { goldenVariants } from "../support/goldens.ts";
-import { folderOf, tensorsOf, withModel } from "../support/llm.ts";
+import { folderOf, tensorsOf, withModel, withoutWarmUp } from "../support/llm.ts";
+
+// What is tested here does not depend on what is compiled beforehand, and compiling takes most of the time on a fresh machine.
+test.after(withoutWarmUp());
 
 const OPTIONS = { kv: "f32", maxModelLen: 256, maxSequences: 8, prefillChunk: 24 } as const;
 const BYTES = { f32: 4, f16: 2, bf16: 2 } as const;

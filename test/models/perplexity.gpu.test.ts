@@ -10,8 +10,11 @@ import { AbortedError, ContextLengthError, LLM, NonFiniteLogitsError, UsageError
 import { compare } from "../../kernels/reference/nll.ts";
 import type { PerplexityOptions } from "../../models/options.ts";
 import { near } from "../support/gpu.ts";
-import { countCalls, folderOf, withCheckpoint, withGpus, withModel } from "../support/llm.ts";
+import { countCalls, folderOf, withCheckpoint, withGpus, withModel, withoutWarmUp } from "../support/llm.ts";
 import { rejects } from "../support/rejects.ts";
+
+// What is tested here does not depend on what is compiled beforehand, and compiling takes most of the time on a fresh machine.
+test.after(withoutWarmUp());
 
 interface Golden {
   readonly perplexity: readonly {

@@ -6,8 +6,11 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { LLM, UsageError, type GenerateOptions, type GenerateResult } from "../../index.ts";
-import { withModel } from "../support/llm.ts";
+import { withModel, withoutWarmUp } from "../support/llm.ts";
 import { rejects } from "../support/rejects.ts";
+
+// What is tested here does not depend on what is compiled beforehand, and compiling takes most of the time on a fresh machine.
+test.after(withoutWarmUp());
 
 const OPTIONS = { kv: "f32", maxModelLen: 512, maxSequences: 8 } as const;
 const GREEDY: GenerateOptions = { maxNewTokens: 24, ignoreEos: true };

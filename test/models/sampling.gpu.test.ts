@@ -6,8 +6,11 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { UsageError, type GenerateOptions, type GenerateResult, type LLM } from "../../index.ts";
-import { withModel } from "../support/llm.ts";
+import { withModel, withoutWarmUp } from "../support/llm.ts";
 import { rejects } from "../support/rejects.ts";
+
+// What is tested here does not depend on what is compiled beforehand, and compiling takes most of the time on a fresh machine.
+test.after(withoutWarmUp());
 
 const OPTIONS = { kv: "f32", maxModelLen: 512, maxSequences: 8 } as const;
 const PROMPT = "It was a dark night, a very dark night, and the";

@@ -1,5 +1,5 @@
 /**
- * `npm test`: runs the test files under this folder, two at a time, and ends with the line `N passed, N failed, N skipped`; the exit code
+ * `npm test`: runs the test files under this folder, three at a time, and ends with the line `N passed, N failed, N skipped`; the exit code
  * is 1 when anything failed, 2 for wrong arguments. Files that use the GPU (`*.gpu.test.ts`) come last, in processes and with devices of
  * their own; on the software adapter most of their time goes into compiling shaders, which takes one core each.
  *
@@ -11,6 +11,8 @@
 
 import { parseArgs } from "node:util";
 import { type FileResult, findTests, inParallel, killAll, runFile } from "./support/runner.ts";
+
+const AT_A_TIME = 3;
 
 const options = {
   list: { type: "boolean" },
@@ -60,8 +62,8 @@ async function run(file: string): Promise<void> {
 }
 
 const usesGpu = (file: string): boolean => file.endsWith(".gpu.test.ts");
-await inParallel(files.filter((file) => !usesGpu(file)), 2, run);
-await inParallel(files.filter(usesGpu).reverse(), 2, run); // the whole models first, which take longest
+await inParallel(files.filter((file) => !usesGpu(file)), AT_A_TIME, run);
+await inParallel(files.filter(usesGpu).reverse(), AT_A_TIME, run); // the whole models first, which take longest
 
 if (files.length === 0) console.log(`no test file${filters.length > 0 ? ` named like ${filters.join(", ")}` : ""} in ${folder}`);
 console.log(`${sum.passed} passed, ${sum.failed} failed, ${sum.skipped} skipped`);

@@ -62,8 +62,7 @@ export async function runFile(folder: string, file: string, timeout: number): Pr
   const start = performance.now();
   const child = spawn(process.execPath, ["--import", NAME_SKIPS, join(folder, file)], {
     stdio: ["ignore", "pipe", "pipe"], detached: process.platform !== "win32",
-    // On a fresh machine most of the time goes into Mesa's software driver compiling shaders: without LLVM's optimisations it takes half.
-    env: { GALLIVM_PERF: "nopt", ...process.env, FORCE_COLOR: "0", DAWNLM_TUNING: "off" },
+    env: { ...process.env, FORCE_COLOR: "0", DAWNLM_TUNING: "off" },
   });
   running.add(child);
   let [stdout, output] = ["", ""];

@@ -5,7 +5,7 @@
  *
  *   node test/run.ts [FILTER …]     files whose path contains one of the filters; all without any
  *     --list                        print the files instead of running them
- *     --timeout SECONDS             for each file, 300 by default
+ *     --timeout SECONDS             for each file, 480 by default
  *     --folder FOLDER               another folder of tests
  */
 
@@ -16,7 +16,7 @@ const AT_A_TIME = 3;
 
 const options = {
   list: { type: "boolean" },
-  timeout: { type: "string", default: "300" },
+  timeout: { type: "string", default: "480" },
   folder: { type: "string", default: import.meta.dirname },
 } as const;
 

@@ -8,6 +8,12 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 
+/**
+ * Files that on a fresh machine do little but have Mesa's software driver compile shaders. Without LLVM's optimisations that takes half;
+ * elsewhere it does not pay, as what is compiled in that way may run ten times as long.
+ */
+const COMPILE_BOUND = /models[\\/](weights|quantized|quantized_goldens)\.gpu|kernels[\\/](linear|linear_variants|quantized_linear|logprobs)\.gpu|press[\\/]scores\.gpu/;
+
 export interface FileResult {
   readonly file: string;
   readonly passed: number;
@@ -62,7 +68,7 @@ export async function runFile(folder: string, file: string, timeout: number): Pr
   const start = performance.now();
   const child = spawn(process.execPath, ["--import", NAME_SKIPS, join(folder, file)], {
     stdio: ["ignore", "pipe", "pipe"], detached: process.platform !== "win32",
-    env: { ...process.env, FORCE_COLOR: "0", DAWNLM_TUNING: "off" },
+    env: { ...(COMPILE_BOUND.test(file) && { GALLIVM_PERF: "nopt" }), ...process.env, FORCE_COLOR: "0", DAWNLM_TUNING: "off" },
   });
   running.add(child);
   let [stdout, output] = ["", ""];
